@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -102,21 +101,19 @@ _WEBHOOKS: Final = JournalReader(
 )
 
 
-def _follow_policy(settings: Settings, wait: Callable[[float], bool], *, config: Path | None) -> None:
+def _follow_policy(settings: Settings, wait: Callable[[float], bool]) -> None:
     """Take the policy of the fleet."""
     from sidecar.fleet.policy.agent import follow_policy  # noqa: PLC0415 - only with the extra sidecar[fleet]
 
-    follow_policy(settings, wait, config=config)
+    follow_policy(settings, wait)
 
 
-def _policy_agent(config: Path | None) -> JournalReader:
-    """Return the process that brings the fleet's policy to the node with this settings file."""
-    return JournalReader(
-        name="policy",
-        what="the process of the fleet's policy",
-        wanted=lambda settings: settings.fleet is not None and bool(settings.fleet.policy_keys),
-        read=partial(_follow_policy, config=config),
-    )
+_POLICY_AGENT: Final = JournalReader(
+    name="policy",
+    what="the process of the fleet's policy",
+    wanted=lambda settings: settings.fleet is not None and bool(settings.fleet.policy_keys),
+    read=_follow_policy,
+)
 
 
 _SHIPPER: Final = JournalReader(
@@ -152,5 +149,5 @@ def command(config: Path | None) -> None:
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
     reader, suppression = _suppression(settings)
-    readers = reader, _SHIPPER, _WEBHOOKS, _policy_agent(loader.config), _INDEX
+    readers = reader, _SHIPPER, _WEBHOOKS, _POLICY_AGENT, _INDEX
     sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, suppression=suppression))

@@ -111,14 +111,22 @@ class Loaded(Struct, frozen=True, kw_only=True):
 class Reading:
     """Read the settings file at `path` and the files that it names; None for the built-in settings.
 
-    With [fleet] policy_keys the policy is that of the active revision, or of `policy` if that is given.
+    With [fleet] policy_keys the policy is that of the active revision, or of `policy` if that is given. With `candidate` it is
+    that of the revision that a reload has to try, if there is one.
 
     Without errors `loaded` has no problems yet: warnings take seconds for a million domains, and no reload waits for them.
     """
 
-    def __init__(self, path: Path | None, *, environ: Mapping[str, str] = os.environ, policy: PolicyFile | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        policy: PolicyFile | None = None,
+        candidate: bool = False,
+    ) -> None:
         self._folder = self._policy_folder = Path("/") if path is None else path.parent.absolute()
-        self._policy = policy
+        self._policy, self._candidate = policy, candidate
         self._findings = Findings()
         self._sources: list[Source] = []
         settings, problems = None, list[Finding]()
@@ -184,7 +192,7 @@ class Reading:
             named = self._table.values.get("state_directory")
             state = self._folder / named if isinstance(named, str) else default_state_directory(reader_environ(environ))
             try:
-                self._policy = active_policy(state, self._sources)
+                self._policy = active_policy(state, self._sources, candidate=self._candidate)
             except UnreadableError as error:
                 self._findings.error("unreadable_file", self._table.table("fleet").where("policy_keys"), error.text, error.fix)
         policy = self._policy

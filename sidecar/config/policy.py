@@ -53,8 +53,13 @@ def policy_folder(state: Path) -> Path:
 
 
 def active_file(state: Path) -> Path:
-    """Return the file with the number of the active revision."""
+    """Return the file with the number of the active revision, which a start loads."""
     return policy_folder(state) / "active"
+
+
+def candidate_file(state: Path) -> Path:
+    """Return the file with the number of the revision that the next reload tries; 0 is the node's own settings."""
+    return policy_folder(state) / "candidate"
 
 
 def policy_in(folder: Path, revision: int) -> PolicyFile:
@@ -63,9 +68,25 @@ def policy_in(folder: Path, revision: int) -> PolicyFile:
     return PolicyFile(path=folder / POLICY_FILE, file=f"{beside}{POLICY_FILE}", beside=beside, revision=revision)
 
 
-def active_policy(state: Path, sources: list[Source]) -> PolicyFile | None:
-    """Return the active policy of a node; None before the first. Its number becomes a source. Raise UnreadableError."""
-    path = active_file(state)
+def active_policy(state: Path, sources: list[Source], *, candidate: bool = False) -> PolicyFile | None:
+    """Return the active policy of a node, or with `candidate` the one that a reload has to try; None for its own settings.
+
+    The file with the active number becomes a source. The other one does not: it goes when its revision serves. Raise
+    UnreadableError.
+    """
+    revision = _number(candidate_file(state), []) if candidate else None
+    if revision is None:
+        revision = _number(active_file(state), sources)
+    return policy_in(policy_folder(state) / str(revision), revision) if revision else None
+
+
+def candidate_of(state: Path) -> int | None:
+    """Return the number of the revision that a reload has to try, or None. Raise UnreadableError."""
+    return _number(candidate_file(state), [])
+
+
+def _number(path: Path, sources: list[Source]) -> int | None:
+    """Return the number in a file; None without a file."""
     try:
         content = read_content(path, str(path), sources)
     except UnreadableError:
@@ -73,10 +94,10 @@ def active_policy(state: Path, sources: list[Source]) -> PolicyFile | None:
             raise
         return None
     number = content.strip()
-    if not number.isdigit() or len(number) > _DIGITS or not (revision := int(number)):
+    if not number.isdigit() or len(number) > _DIGITS:
         fix = "Remove the folder, and start again: the policy is fetched again."
         raise UnreadableError(f"{path} has no number of a revision.", fix)
-    return policy_in(path.parent / str(revision), revision)
+    return int(number)
 
 
 def with_policy(own: Table, policy: Table, revision: int | None) -> Table:

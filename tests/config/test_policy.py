@@ -123,6 +123,25 @@ def test_before_the_first_revision(node: Path) -> None:
         assert (texts(settings.relay_hosts.networks), settings.decide) == (["10.0.0.1"], "end")
 
 
+def test_a_revision_that_is_proposed(node: Path) -> None:
+    """Only a reload tries it. It is no source: that would want a second reload as soon as it is the active one."""
+    policy = node / "state" / "policy"
+    (policy / "8").mkdir()
+    (policy / "8" / "policy.toml").write_text("relay_hosts = ['10.0.0.8']\n")
+    (policy / "candidate").write_text("8\n")
+    hosts = []
+    for candidate in (False, True):
+        loaded = read(node, candidate=candidate).loaded
+        assert loaded.settings is not None
+        hosts += texts(loaded.settings.relay_hosts.networks)
+        assert ({"active", "candidate"} & {source.path.name for source in loaded.sources} == {"active"}) is not candidate
+    assert hosts == ["10.0.0.2", "10.0.0.8"]
+    (policy / "candidate").write_text("0\n")
+    settings = read(node, candidate=True).loaded.settings
+    assert settings is not None
+    assert texts(settings.relay_hosts.networks) == ["10.0.0.1"]
+
+
 @pytest.mark.parametrize(
     ("file", "content", "code", "at"),
     [

@@ -49,14 +49,15 @@ class LoaderError(Exception):
 class Loader:
     """A process that loads the settings at `config`, from the moment this is made. A selector can wait for `control`.
 
-    It passes what it loaded, then, if there are settings, the warnings. Then it ends.
+    It passes what it loaded, then, if there are settings, the warnings. Then it ends. With `candidate` it loads the policy of
+    the fleet that a reload has to try.
     """
 
-    def __init__(self, config: Path | None) -> None:
+    def __init__(self, config: Path | None, *, candidate: bool = False) -> None:
         self.config = config
         self.control, theirs = control_pair()
         try:
-            self.pid = start(theirs, partial(_work, config))
+            self.pid = start(theirs, partial(_work, config, candidate=candidate))
         except BaseException:
             self.control.close()
             raise
@@ -137,16 +138,21 @@ class Loader:
         self._handover.close()
 
 
+def load_again(config: Path | None) -> Loader:
+    """Load for a reload."""
+    return Loader(config, candidate=True)
+
+
 # --- in the loader itself
 
 
-def _work(config: Path | None, control: socket.socket) -> int:
+def _work(config: Path | None, control: socket.socket, *, candidate: bool) -> int:
     """Load, and pass it on. Return the exit status."""
     try:
         _leave_parent(control)
         # A supervisor that has given up root's rights since it started this process cannot kill it: the kernel does.
         signal.setitimer(signal.ITIMER_REAL, LOAD_WITHIN + _ALARM_AFTER)
-        reading = Reading(config)
+        reading = Reading(config, candidate=candidate)
         loaded, settings = reading.loaded, reading.loaded.settings
         if settings is not None:
             # Become the user that the supervisor becomes: it could not kill a process of root later.

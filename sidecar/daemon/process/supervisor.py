@@ -20,7 +20,7 @@ from sidecar.daemon.metrics import Memory
 from sidecar.daemon.milter import Listener
 from sidecar.daemon.process import child
 from sidecar.daemon.process.admin import AdminProcesses, AdminSocket, ListAccess
-from sidecar.daemon.process.loader import Loader
+from sidecar.daemon.process.loader import Loader, load_again
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.reader import JournalReader, ReaderProcesses
@@ -57,7 +57,7 @@ class Supervisor:
         readers: Sequence[JournalReader] = (),
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
-        load: Callable[[Path | None], Loader] = Loader,
+        load: Callable[[Path | None], Loader] = load_again,
     ) -> None:
         self._listener = listener
         self._lock = lock

@@ -1,11 +1,12 @@
 """The agent of a node: it brings the revisions of the fleet's policy to this node, and reports what became of them.
 
 1. Look: read new manifests from the bucket, and keep the highest that a known key has signed for this node (`_consider`).
-2. Take: fetch its files, write them to the state directory, and check all settings in a process of its own (`_take`).
-3. Activate: its number becomes the active one, and the supervisor reloads. The supervisor then replaces this process.
+2. Take: fetch its files, write them to the state directory, and propose it (`_take`).
+3. Reload: the supervisor loads and checks all settings with the revision. If they are good it serves them, and replaces this
+   process: the next one makes the revision the active one (`work`). Otherwise this one drops it (`_follow_reload`).
 4. Watch: a canary that tempfails too much returns to its earlier revision (`_watch_trial`).
 
-If anything fails, the earlier revision stays active. No verdict waits for this process.
+If anything fails, the earlier revision stays active. A start takes only the active one. No verdict waits for this process.
 """
 
 import asyncio
@@ -13,12 +14,11 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from math import inf
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -30,9 +30,8 @@ from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import shown
 from sidecar.fleet import FleetError
-from sidecar.fleet.connection import FleetConnection, cancel, persist, run
+from sidecar.fleet.connection import FleetConnection, persist, run
 from sidecar.fleet.policy.buckets import Buckets
-from sidecar.fleet.policy.check import check
 from sidecar.fleet.policy.manifest import IncompleteError, Manifest, PolicyError, read_manifest
 from sidecar.fleet.policy.report import CanaryHealth, HealthMeter, NodeReport, lag_of
 from sidecar.fleet.policy.store import AgentState, PolicyStore, Trial
@@ -46,12 +45,12 @@ REPORT_SECONDS = 10.0
 _AGAIN_SECONDS: Final = 1.0
 _LONGEST_SECONDS: Final = 30.0
 _LIMIT: Final = 1000
+# Errors of a reload.
+_SHOWN: Final = 3
 # Of the highest revision: a longer key is no number of one.
 _DIGITS: Final = 15
 
 _LOG = log.get("policy")
-
-Check = Callable[[Path, Path, int], Awaitable[None]]
 
 
 class _Reload(Struct, frozen=True):
@@ -66,15 +65,11 @@ class _Status(Struct, frozen=True):
 
 
 class Agent:
-    """The agent of the settings that serve now, which were read from `config`.
+    """The agent of the settings that serve now. `reload` makes the supervisor load the settings again."""
 
-    `reload` makes the supervisor load the settings again.
-    """
-
-    def __init__(self, settings: Settings, config: Path, reload: Callable[[], None], *, check: Check = check) -> None:
+    def __init__(self, settings: Settings, reload: Callable[[], None]) -> None:
         assert settings.fleet is not None  # noqa: S101 - the caller's condition
-        self._settings, self._fleet, self._config = settings, settings.fleet, config
-        self._reload, self._check = reload, check
+        self._settings, self._fleet, self._reload = settings, settings.fleet, reload
         self._store = PolicyStore(settings.state_directory)
         self.serving = settings.fleet.revision or 0
         self.refusal = self.trouble = ""
@@ -83,7 +78,9 @@ class Agent:
         self._worst = 0
         self._again: dict[int, float] = {}
         self._seconds = _AGAIN_SECONDS / 2
-        self._activated = 0.0
+        self._begun = False
+        self._proposed = 0.0
+        self._trial: Trial | None = None
         self._meter: HealthMeter | None = None
         self._health: CanaryHealth | None = None
         self._wake = asyncio.Event()
@@ -94,10 +91,6 @@ class Agent:
         buckets = Buckets(connection.client, self._fleet)
         self._after, self._reported = 0, None
         await connection.client.subscribe(buckets.subject, cb=self._on_message)
-        if self._store.active() != self.serving:
-            # The process before this one ended between the two.
-            self._activated = time.time()
-            self._reload()
         while True:
             self._wake.clear()
             await self.look(buckets)
@@ -105,21 +98,39 @@ class Agent:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._wake.wait()
 
+    def begin(self) -> None:
+        """Make the revision that serves the active one, also without NATS. Drop what the process before this one proposed."""
+        try:
+            self._begin()
+        except OSError as error:
+            self._fail_disk(error)
+
+    def _begin(self) -> None:
+        if self.serving != self._store.active():
+            self._store.activate(self.serving)
+            _LOG.info("a revision of the policy is active", revision=self.serving)
+        self._store.drop()
+        self._begun = True
+
     async def look(self, buckets: Buckets) -> None:
         """Take every step that is due."""
         try:
+            if not self._begun:
+                self._begin()
             async for sequence, key, value in buckets.manifests(self._after):
                 self._after = sequence
                 self._consider(key, value)
-            self._follow_reload()
-            await self._take_target(buckets)
-            self._watch_trial()
+            if self._store.candidate() is not None:
+                self._follow_reload()
+            else:
+                await self._take_target(buckets)
+                self._watch_trial()
             self._recover()
             await self._report(buckets)
         except (FleetError, JournalError) as error:
             self._fail(str(error))
         except OSError as error:
-            self._fail(f"the state directory cannot be used: {error.strerror}")
+            self._fail_disk(error)
 
     def wake(self) -> None:
         """Look now."""
@@ -151,7 +162,7 @@ class Agent:
             return
         manifest, value = self._target
         state, revision = self._store.load(), manifest.revision
-        if revision in {self._store.active(), state.held} or time.monotonic() < self._again.get(revision, 0.0):
+        if revision in {self.serving, state.held} or time.monotonic() < self._again.get(revision, 0.0):
             return
         try:
             self._protect(state, manifest, value)
@@ -180,29 +191,15 @@ class Agent:
         self._store.save(replace(state, highest=manifest.revision, digest=digest))
 
     async def _take(self, buckets: Buckets, manifest: Manifest, value: bytes) -> None:
-        """Fetch, write, check and activate a revision. Raise PolicyError."""
-        revision, started = manifest.revision, time.monotonic()
+        """Fetch, write and propose a revision. Raise PolicyError."""
         files = [(file, self._store.file(file) or await buckets.file(file)) for file in manifest.files]
-        folder = self._store.write(manifest, value, files)
-        del files
-        await self._checked(buckets, folder, revision)
-        canary, trial = manifest.canary, None
+        self._store.write(manifest, value, files)
+        state, canary, trial = self._store.load(), manifest.canary, None
         if canary is not None:
-            trial = Trial(revision=revision, hold_at=canary.hold_at, earlier=self._store.active(), since=time.time())
-        self._store.save(replace(self._store.load(), trial=trial, held=0, why=""))
-        self._activate(revision)
-        _LOG.info("a revision of the policy is active", revision=revision, seconds=round(time.monotonic() - started, 2))
-
-    async def _checked(self, buckets: Buckets, folder: Path, revision: int) -> None:
-        """Check a revision, and report meanwhile: a million domains take a minute. Raise PolicyError."""
-        checking = asyncio.ensure_future(self._check(self._config, folder, revision))
-        try:
-            while not (await asyncio.wait((checking,), timeout=REPORT_SECONDS))[0]:
-                with suppress(FleetError):
-                    await self._report(buckets)
-        finally:
-            await cancel(checking)
-        checking.result()
+            trial = Trial(revision=manifest.revision, hold_at=canary.hold_at, earlier=self.serving, since=time.time())
+        self._trial = state.trial
+        self._store.save(replace(state, trial=trial, held=0, why=""))
+        self._propose(manifest.revision)
 
     def _refuse(self, revision: str, why: str) -> None:
         if (refusal := f"revision {revision}: {why}"[:_LIMIT]) != self.refusal:
@@ -213,6 +210,9 @@ class Agent:
         if why != self.trouble:
             self.trouble = why
             _LOG.error("the policy of the fleet cannot be followed", error=why)
+
+    def _fail_disk(self, error: OSError) -> None:
+        self._fail(f"the state directory cannot be used: {error.strerror}")
 
     def _recover(self) -> None:
         if self.trouble:
@@ -226,28 +226,32 @@ class Agent:
         """The revision that this node has to take; 0 if there is none."""
         return 0 if self._target is None else self._target[0].revision
 
-    # --- 3. activate
+    # --- 3. reload
 
-    def _activate(self, revision: int) -> None:
-        self._store.activate(revision)
-        self._activated = time.time()
+    def _propose(self, revision: int) -> None:
+        self._store.propose(revision)
+        self._proposed = time.time()
         self.refusal = ""
         self._reload()
 
     def _follow_reload(self) -> None:
-        """Return to what serves, if the supervisor could not reload: this process would not live otherwise."""
-        active = self._store.active()
-        if active == self.serving or not self._activated:
-            return
-        path = self._settings.state_directory / "status.json"
-        with suppress(OSError, ValueError):
-            reload = msgspec.json.decode(path.read_bytes(), type=_Status).last_reload
+        """Drop what the supervisor could not load: this process would not live otherwise."""
+        candidate, problems = self._store.candidate(), self._problems()
+        if candidate is not None and problems:
+            self._store.drop()
+            self._again[candidate] = inf
+            self._store.save(replace(self._store.load(), trial=self._trial))
+            self._refuse(str(candidate), f"the reload failed: {'; '.join(problems[:_SHOWN])}")
+
+    def _problems(self) -> tuple[str, ...]:
+        """Return what went wrong in a reload since the proposal; nothing while it is not over."""
+        try:
+            content = (self._settings.state_directory / "status.json").read_bytes()
+            reload = msgspec.json.decode(content, type=_Status).last_reload
             # Its time has whole seconds.
-            if reload is not None and reload.problems and _seconds(reload.time) >= int(self._activated):
-                self._activated = 0.0
-                self._store.activate(self.serving)
-                self._again[active] = inf
-                self._refuse(str(active), f"the reload failed: {reload.problems[0]}")
+            return () if reload is None or _seconds(reload.time) < int(self._proposed) else reload.problems
+        except (OSError, ValueError):
+            return ()
 
     # --- 4. watch
 
@@ -255,17 +259,20 @@ class Agent:
         """Leave a canary revision that tempfails more than its publisher allows."""
         state = self._store.load()
         trial = state.trial
-        if trial is None or trial.revision != self.serving or self._store.active() != self.serving:
+        if trial is None or trial.revision != self.serving:
             self._meter = self._health = None
             return
-        if self._meter is None:
-            self._meter = HealthMeter(self._settings)
-        self._health = self._meter.look()
-        if (why := self._health.exceeds(trial.hold_at)) is None:
-            return
-        _LOG.error("the canary is held: this node returns to its earlier revision", revision=trial.revision, error=why)
-        self._store.save(replace(state, trial=None, held=trial.revision, why=why))
-        self._activate(trial.earlier)
+        if state.held != trial.revision:
+            if self._meter is None:
+                self._meter = HealthMeter(self._settings)
+            self._health = self._meter.look()
+            if (why := self._health.exceeds(trial.hold_at)) is None:
+                return
+            _LOG.error("the canary is held: this node returns to its earlier revision", revision=trial.revision, error=why)
+            self._store.save(replace(state, held=trial.revision, why=why))
+        if trial.earlier not in self._again:
+            self._trial = trial
+            self._propose(trial.earlier)
 
     # --- report
 
@@ -303,10 +310,9 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def follow_policy(settings: Settings, wait: Callable[[float], bool], *, config: Path | None) -> None:
-    """Follow the fleet's policy until `wait` returns True. The settings were read from `config`."""
+def follow_policy(settings: Settings, wait: Callable[[float], bool]) -> None:
+    """Follow the fleet's policy until `wait` returns True."""
     assert settings.fleet is not None  # noqa: S101 - the caller's condition
-    assert config is not None  # noqa: S101 - without a file there is no fleet
     fleet, supervisor = settings.fleet, os.getppid()
 
     def reload() -> None:
@@ -315,7 +321,8 @@ def follow_policy(settings: Settings, wait: Callable[[float], bool], *, config: 
             os.kill(supervisor, signal.SIGHUP)
 
     async def following() -> None:
-        agent = Agent(settings, config, reload)
+        agent = Agent(settings, reload)
+        agent.begin()
 
         def connect() -> FleetConnection:
             return FleetConnection(fleet, role="policy", restored=agent.wake)

@@ -1,6 +1,7 @@
 """The revisions on a node's disk: below `policy/` in the state directory, each in a folder that is written as a whole.
 
-Owns which one is active, what the agent remembers, and the removal of old ones. Never checks a signature.
+Owns which one is active, which one a reload has to try, what the agent remembers, and the removal of old ones. Never checks a
+signature.
 """
 
 import os
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from sidecar.config.files import UnreadableError
-from sidecar.config.policy import active_file, active_policy, policy_folder
+from sidecar.config.policy import active_file, active_policy, candidate_file, candidate_of, policy_folder
 from sidecar.fleet.policy.manifest import Manifest, ManifestFile, digest_of
 from sidecar.journal import sync_directory
 
@@ -60,17 +61,26 @@ class PolicyStore:
             return 0
         return 0 if found is None or found.revision is None else found.revision
 
+    def candidate(self) -> int | None:
+        """Return the revision that a reload has to try (0: the node's own settings), or None. A damaged number is removed."""
+        try:
+            return candidate_of(self._state_directory)
+        except UnreadableError:
+            self.drop()
+            return None
+
     def folder_of(self, revision: int) -> Path:
         """Return the folder of a revision."""
         return self._folder / str(revision)
 
-    def has(self, revision: int) -> bool:
-        """Return True if the revision is on this disk."""
-        return self.folder_of(revision).joinpath(_MANIFEST).is_file()
+    def write(self, manifest: Manifest, value: bytes, files: Iterable[tuple[ManifestFile, bytes]]) -> None:
+        """Write a revision with the value of its manifest. Its folder appears as a whole.
 
-    def write(self, manifest: Manifest, value: bytes, files: Iterable[tuple[ManifestFile, bytes]]) -> Path:
-        """Write a revision with the value of its manifest. Return its folder, which is on disk as a whole."""
+        What is there as it was signed stays untouched: a process may be reading it.
+        """
         draft, folder = self._folder / ".new", self.folder_of(manifest.revision)
+        if all(_is_intact(folder / file.name, file) for file in manifest.files) and folder.joinpath(_MANIFEST).is_file():
+            return
         self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o750)
@@ -83,19 +93,24 @@ class PolicyStore:
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
         sync_directory(self._folder)
-        return folder
 
     def file(self, wanted: ManifestFile) -> bytes | None:
         """Return a file that a revision on this disk has, too; None if there is none."""
         for folder in self._revisions():
-            path = folder / wanted.name
-            with suppress(OSError):
-                if path.stat().st_size == wanted.size and digest_of(content := path.read_bytes()) == wanted.sha256:
-                    return content
+            if _is_intact(path := folder / wanted.name, wanted):
+                return path.read_bytes()
         return None
 
+    def propose(self, revision: int) -> None:
+        """Let the next reload try a revision; 0 is the node's own settings. A start still takes the active one."""
+        self._replace(candidate_file(self._state_directory), f"{revision}\n".encode())
+
+    def drop(self) -> None:
+        """Propose nothing any more."""
+        candidate_file(self._state_directory).unlink(missing_ok=True)
+
     def activate(self, revision: int) -> None:
-        """Make a revision the active one, and remove those that are neither active nor the one before.
+        """Make a revision that serves the active one, and remove those that are neither active nor the one before.
 
         With 0 none is active: the node has its own settings.
         """
@@ -104,7 +119,8 @@ class PolicyStore:
             self._replace(path, f"{revision}\n".encode())
         else:
             path.unlink(missing_ok=True)
-            sync_directory(path.parent)
+        self.drop()
+        sync_directory(path.parent)
         for folder in self._revisions():
             if folder.name not in {str(revision), str(before)}:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -130,6 +146,13 @@ class PolicyStore:
     def _revisions(self) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             yield from [folder for folder in self._folder.iterdir() if folder.name.isdigit()]
+
+
+def _is_intact(path: Path, file: ManifestFile) -> bool:
+    try:
+        return path.stat().st_size == file.size and digest_of(path.read_bytes()) == file.sha256
+    except OSError:
+        return False
 
 
 def _write(path: Path, content: bytes) -> None:

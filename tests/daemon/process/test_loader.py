@@ -65,7 +65,7 @@ def test_it_closes_what_is_its_parents(tmp_path: Path) -> None:
 
 
 def test_one_that_is_killed_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sidecar.daemon.process.loader.Reading", lambda _: time.sleep(60))
+    monkeypatch.setattr("sidecar.daemon.process.loader.Reading", lambda _, **__: time.sleep(60))
     loader = Loader(config(tmp_path))
     os.kill(loader.pid, signal.SIGKILL)
     with pytest.raises(LoaderError, match="the process that loads the settings was killed by SIGKILL"):
@@ -74,7 +74,7 @@ def test_one_that_is_killed_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_one_that_takes_too_long_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidecar.daemon.process.loader.LOAD_WITHIN", 0.2)
-    monkeypatch.setattr("sidecar.daemon.process.loader.Reading", lambda _: time.sleep(60))
+    monkeypatch.setattr("sidecar.daemon.process.loader.Reading", lambda _, **__: time.sleep(60))
     with pytest.raises(LoaderError, match=r"took longer than 0 seconds; look whether their files can be read"):
         Loader(config(tmp_path)).wait()
 
@@ -118,12 +118,12 @@ from sidecar.cli import main
 from sidecar.daemon.process import loader
 loader.LOAD_WITHIN = 0.5
 reading, marker = loader.Reading, Path({marker!r})
-def read(config):
+def read(config, **how):
     match marker.read_text() if marker.exists() else "":
         case "hang": time.sleep(60)
         case "die": os.kill(os.getpid(), 9)
         case "fail": raise MemoryError("no room")
-    return reading(config)
+    return reading(config, **how)
 loader.Reading = read
 main()
 """

@@ -1,20 +1,22 @@
 """A fleet for tests: nodes with settings of their own, agents in this process, and a publisher with a key."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.config import Reading
-from sidecar.config.policy import policy_in
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
+from sidecar.core.text import rfc3339
 from sidecar.fleet.connection import FleetConnection, cancel
-from sidecar.fleet.policy.agent import Agent, Check
+from sidecar.fleet.policy.agent import Agent
 from sidecar.fleet.policy.buckets import Buckets
-from sidecar.fleet.policy.manifest import Canary, Manifest, PolicyError, signed
+from sidecar.fleet.policy.manifest import Canary, Manifest, signed
 from sidecar.fleet.policy.publishing import History, manifest_files, new_revision, publish, read_history
 from sidecar.fleet.policy.signature import SigningKey, make_pair, public_of, read_private
 
@@ -42,29 +44,26 @@ def new_key() -> SigningKey:
     return SigningKey(id=public_of(private).id, private=private)
 
 
-async def check_here(config: Path, folder: Path, revision: int) -> None:
-    """As the process that checks, without starting Python: a tenth of the CPU time."""
-    loaded = Reading(config, policy=policy_in(folder, revision)).loaded
-    errors = [one for one in loaded.problems if one.level == "error"]
-    if errors:
-        raise PolicyError(f"its settings are not valid on this node: {errors[0].place}: {errors[0].text}")
-
-
 class Node:
-    """A node: its settings file, and an agent that is replaced at each reload, as the supervisor does."""
+    """A node: its settings file, and an agent that is replaced at each reload, as the supervisor does.
+
+    `can_reload` is cleared for a reload that takes long.
+    """
 
     def __init__(self, folder: Path, name: str, url: str, *, more: str = "") -> None:
         self.name, self.folder = name, folder / name
         self.folder.mkdir()
         self.config = self.folder / "sidecar.toml"
+        self.status = self.folder / "state" / "status.json"
         fleet = f'[fleet]\nservers = "{url}"\nnode = "{name}"\npolicy_keys = ["{folder / "policy.key.pub"}"]\n'
         self.config.write_text(f'state_directory = "state"\n{more}\n{fleet}')
-        self.check: Check = check_here
         self.reloads = 0
+        self.can_reload = asyncio.Event()
+        self.can_reload.set()
         self.agent: Agent | None = None
 
     def settings(self) -> Settings:
-        """Return what the node loads now."""
+        """Return what the node loads at a start."""
         loaded = Reading(self.config).loaded
         assert loaded.settings is not None, loaded.problems
         return loaded.settings
@@ -78,23 +77,40 @@ class Node:
 
     async def run(self, end: asyncio.Event) -> None:
         """Run agents until the end; a reload replaces the agent by one of the new settings."""
+        settings = self.settings()
         while not end.is_set():
             again = asyncio.Event()
-
-            def reload(event: asyncio.Event = again) -> None:
-                self.reloads += 1
-                event.set()
-
-            self.agent = Agent(self.settings(), self.config, reload, check=self.check)
+            self.agent = Agent(settings, again.set)
+            self.agent.begin()
             async with FleetConnection(self.fleet, role="policy", restored=self.agent.wake) as connection:
                 working = asyncio.ensure_future(self.agent.work(connection))
-                waiting = [asyncio.ensure_future(event.wait()) for event in (again, end)]
-                await asyncio.wait((working, *waiting), return_when=asyncio.FIRST_COMPLETED)
-                for one in waiting:
-                    one.cancel()
+                loading = asyncio.ensure_future(self._loaded(again))
+                ending = asyncio.ensure_future(end.wait())
+                await asyncio.wait((working, loading, ending), return_when=asyncio.FIRST_COMPLETED)
+                ending.cancel()
                 await cancel(working)
                 if not working.cancelled():
                     working.result()
+                await cancel(loading)
+                settings = settings if loading.cancelled() else loading.result()
+
+    async def _loaded(self, again: asyncio.Event) -> Settings:
+        """Return the settings of the next reload that succeeds. What fails is in the status."""
+        while True:
+            await again.wait()
+            again.clear()
+            await self.can_reload.wait()
+            self.reloads += 1
+            loaded = Reading(self.config, candidate=True).loaded
+            if loaded.settings is not None:
+                return loaded.settings
+            self.fail_reload(*(f"{one.place}: {one.key}: {one.text}" for one in loaded.problems if one.level == "error"))
+
+    def fail_reload(self, *problems: str) -> None:
+        """Write what the supervisor writes after a reload that failed."""
+        failed = {"last_reload": {"time": rfc3339(int(time.time())), "problems": problems}}
+        self.status.parent.mkdir(exist_ok=True)
+        self.status.write_bytes(msgspec.json.encode(failed))
 
     @property
     def revision(self) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from sidecar.fleet.connection import FleetConnection, cancel
+from sidecar.config import Reading
+from sidecar.config.policy import candidate_of
 from sidecar.fleet.policy import agent as module
-from sidecar.fleet.policy import check as checking
 from sidecar.fleet.policy.agent import Agent
-from sidecar.fleet.policy.manifest import Canary, Manifest, PolicyError, signed
+from sidecar.fleet.policy.manifest import Canary, Manifest, signed
 from sidecar.fleet.policy.publishing import manifest_files, new_revision
 from sidecar.fleet.policy.signature import SigningKey
 from tests.fleet.policy.fleets import DOMAINS, POLICY, Node, Publisher, files, fleet, key_pair, new_key, until
@@ -180,8 +180,8 @@ async def _own_key(publisher: Publisher, _: Manifest) -> None:
         (_other_content, "domains.toml in the object store is not the file that was signed"),
         (_outside, "file names that are not permitted"),
         (_no_policy, "file names that are not permitted"),
-        (_invalid, "its settings are not valid on this node: policy/2/domains.toml:1"),
-        (_own_key, 'policy/2/policy.toml:1: "user" is no part of a fleet\'s policy'),
+        (_invalid, "the reload failed: policy/2/domains.toml:1"),
+        (_own_key, 'policy/2/policy.toml:1: user: "user" is no part of a fleet\'s policy'),
     ],
 )
 def test_what_no_node_takes(
@@ -196,7 +196,9 @@ def test_what_no_node_takes(
         reloads = node.reloads
         await attack(publisher, replace(first, revision=2))
         await until(lambda: why in node.refusal, f"{node.refusal!r} has {why!r}")
-        assert (node.revision, node.reloads, node.fleet.revision) == (1, reloads, 1)
+        assert (node.revision, node.fleet.revision) == (1, 1)
+        # Only the check of a configuration needs a reload.
+        assert node.reloads == reloads + (attack in {_invalid, _own_key})
         report: dict[str, object] = {}
         while why not in str(report.get("error")):
             report = json.loads((await publisher.buckets.reports())[0].value)
@@ -218,7 +220,7 @@ def test_an_older_revision_is_never_new(tmp_path: Path, nats: Server, key: Signi
         second = await publisher.publish(files(domains=f"{DOMAINS}#2\n"))
         await until(lambda: node.revision == 2, "the second is active")
         await publisher.publish(files(domains="[x\n"))
-        await until(lambda: "not valid" in node.refusal, "the third is refused")
+        await until(lambda: "the reload failed" in node.refusal, "the third is refused")
         js = publisher.buckets._js
         await js.delete_stream(f"KV_{publisher.buckets.policy}")
         await publisher.buckets.create()
@@ -270,88 +272,88 @@ def test_nobody_replaces_a_manifest(tmp_path: Path, nats: Server, key: SigningKe
     perform(each, key, story)
 
 
-def test_a_reload_that_fails(tmp_path: Path, nats: Server, key: SigningKey) -> None:
-    """The supervisor has its reasons, such as a full disk: the earlier revision is the active one again."""
+def test_a_configuration_that_this_node_refuses(tmp_path: Path, nats: Server, key: SigningKey) -> None:
+    """The whole configuration counts, and the first errors are reported. The next good revision is taken."""
     (node,) = each = nodes(tmp_path, nats, "mx1")
-
-    async def story(publisher: Publisher) -> None:
-        await publisher.publish()
-        await until(lambda: node.revision == 1, "the first is active")
-        assert node.agent is not None
-        status = node.folder / "state" / "status.json"
-
-        def fail() -> None:
-            status.write_text('{"last_reload": {"time": "2100-01-01T00:00:00Z", "problems": ["no more processes"]}}')
-
-        node.agent._reload = fail
-        await publisher.publish(files(domains="#\n"))
-        await until(lambda: "revision 2: the reload failed: no more processes" in node.refusal, node.refusal)
-        assert (node.revision, node.fleet.revision) == (1, 1)
-
-    perform(each, key, story)
-
-
-def test_an_agent_that_died_before_the_reload(tmp_path: Path, nats: Server, key: SigningKey) -> None:
-    """The next one reloads. If that fails, the revision that serves is the active one again."""
-    (node,) = each = nodes(tmp_path, nats, "mx1")
-
-    async def story(publisher: Publisher) -> None:
-        await publisher.publish()
-        await until(lambda: node.revision == 1, "the first is active")
-
-    perform(each, key, story)
-    status = node.folder / "state" / "status.json"
-
-    def fail() -> None:
-        status.write_text('{"last_reload": {"time": "2100-01-01T00:00:00Z", "problems": ["no more processes"]}}')
-
-    async def working() -> None:
-        agent, fleet = Agent(node.settings(), node.config, fail), node.fleet
-        agent._store.activate(7)
-        async with FleetConnection(fleet, role="policy") as connection:
-            task = asyncio.ensure_future(agent.work(connection))
-            await until(lambda: status.exists() and agent._store.active() == agent.serving == 1, "it returned")
-            await cancel(task)
-
-    asyncio.run(working())
-
-
-def test_a_long_check(tmp_path: Path, nats: Server, key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node reports also while it checks a revision."""
-    monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
-    (node,) = each = nodes(tmp_path, nats, "mx1")
-    end = asyncio.Event()
-
-    async def long_check(*_: object) -> None:
-        await end.wait()
-
-    node.check = long_check
-
-    async def story(publisher: Publisher) -> None:
-        await publisher.publish()
-        reports = await publisher.buckets.reports()
-        while not reports or b'"latest":1' not in reports[0].value:
-            reports = await publisher.buckets.reports()
-        assert b'"revision":0' in reports[0].value
-        end.set()
-        await until(lambda: node.revision == 1, "it is active")
-
-    perform(each, key, story)
-
-
-def test_a_check_that_fails_in_its_process(tmp_path: Path, nats: Server, key: SigningKey) -> None:
-    """The real check: a process that prints the errors of the whole configuration."""
-    (node,) = each = nodes(tmp_path, nats, "mx1")
-    node.check = checking.check
 
     async def story(publisher: Publisher) -> None:
         await publisher.publish()
         await until(lambda: node.revision == 1, "the first is active")
         policy = f'{POLICY}[verify.domain."b.example"]\naddress = "required"\nx = 1\n'
         await publisher.publish(files(policy=policy))
-        await until(lambda: "not valid on this node" in node.refusal, node.refusal)
+        await until(lambda: "revision 2: the reload failed" in node.refusal, node.refusal)
         assert "policy/2/policy.toml:3: verify.domain" in node.refusal
         assert "policy/2/policy.toml:4: verify.domain" in node.refusal
+        assert (node.revision, node.fleet.revision, _proposed(node)) == (1, 1, None)
+        await publisher.publish()
+        await until(lambda: node.revision == 3, "the next is active")
+
+    perform(each, key, story)
+
+
+def _proposed(node: Node) -> int | None:
+    return candidate_of(node.folder / "state")
+
+
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_an_agent_that_died(tmp_path: Path, nats: Server, key: SigningKey, reloaded: bool) -> None:
+    """Before the reload, the next one takes the revision again; after it, it makes it the active one, also without NATS."""
+    (node,) = each = nodes(tmp_path, nats, "mx1")
+
+    async def dying(publisher: Publisher) -> None:
+        await publisher.publish()
+        await until(lambda: node.revision == 1, "the first is active")
+        node.can_reload.clear()
+        await publisher.publish(files(domains="#\n"))
+        await until(lambda: _proposed(node) == 2, "the second is proposed")
+
+    async def living(_: Publisher) -> None:
+        await until(lambda: node.revision == 2, "the second is active")
+
+    perform(each, key, dying)
+    # A start never takes what was only proposed.
+    assert node.fleet.revision == 1
+    if reloaded:
+        settings = Reading(node.config, candidate=True).loaded.settings
+        assert settings is not None
+        Agent(settings, pytest.fail).begin()
+        assert (node.fleet.revision, _proposed(node)) == (2, None)
+    node.can_reload.set()
+    perform(each, key, living)
+
+
+def test_a_long_reload(tmp_path: Path, nats: Server, key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node reports also while it loads a revision, and takes no other one meanwhile."""
+    monkeypatch.setattr(module, "REPORT_SECONDS", 0.05)
+    (node,) = each = nodes(tmp_path, nats, "mx1")
+    node.can_reload.clear()
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish()
+        await until(lambda: _proposed(node) == 1, "the first is proposed")
+        await publisher.publish(files(domains="#\n"))
+        reports = await publisher.buckets.reports()
+        while not reports or b'"latest":2' not in reports[0].value:
+            reports = await publisher.buckets.reports()
+        assert b'"revision":0' in reports[0].value
+        assert _proposed(node) == 1
+        node.can_reload.set()
+        await until(lambda: node.revision == 2, "the second is active")
+
+    perform(each, key, story)
+
+
+def test_a_canary_that_cannot_be_loaded_ends_no_trial(tmp_path: Path, nats: Server, key: SigningKey) -> None:
+    """The canary that serves is still watched."""
+    (node,) = each = nodes(tmp_path, nats, "mx1")
+    canary = Canary(nodes=("mx1",))
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish(canary=canary)
+        await until(lambda: node.revision == 1, "the first is active")
+        await publisher.publish(files(domains="[x\n"), canary=canary)
+        await until(lambda: "the reload failed" in node.refusal, "the second is refused")
+        await until(lambda: counted(node) == 0, "the first is watched")
 
     perform(each, key, story)
 
@@ -406,35 +408,3 @@ def test_a_canary_that_is_held(tmp_path: Path, nats: Server, key: SigningKey, by
         await until(lambda: [one.revision for one in each] == [3, 3], "the promotion is taken")
 
     perform(each, key, story)
-
-
-def test_the_limits_of_the_check(tmp_path: Path) -> None:
-    """A check that takes too long, or that dies, is a refusal."""
-    (tmp_path / "sidecar.toml").write_text("")
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "policy.toml").write_text("")
-    asyncio.run(checking.check(tmp_path / "sidecar.toml", tmp_path / "7", 7))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checking, "_SECONDS", 0.01)
-        with pytest.raises(PolicyError, match="took longer"):
-            asyncio.run(checking.check(tmp_path / "sidecar.toml", tmp_path / "7", 7))
-        patch.setattr(checking, "_SECONDS", 60)
-        patch.setattr(checking, "__name__", "sidecar.no_such_module")
-        with pytest.raises(PolicyError, match="ended with status 1"):
-            asyncio.run(checking.check(tmp_path / "sidecar.toml", tmp_path / "7", 7))
-
-
-def test_the_check_in_a_sandbox(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    """The unit of systemd forbids to change priority and limits: the check works without."""
-
-    def forbidden(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr("os.nice", forbidden)
-    monkeypatch.setattr("resource.setrlimit", forbidden)
-    (tmp_path / "sidecar.toml").write_text("")
-    (tmp_path / "policy.toml").write_text("decide = 1\n")
-    checking._main(str(tmp_path / "sidecar.toml"), str(tmp_path), "7")
-    assert b'{"errors":1,"first":["policy/7/policy.toml:1: decide:' in capfdbinary.readouterr().out

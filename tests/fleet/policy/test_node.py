@@ -30,6 +30,8 @@ from tests.wire.program import Program
 pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
 UNIT, SANDBOX = ROOT / "systemd/sidecar.service", ROOT / "tests/systemd/sandbox.py"
+POLICY = 'listener_domains = ["domains.toml"]\n'
+REQUIRED = f'{POLICY}[verify.domain."new.example"]\naddress = "required"\n'
 NEW, OTHER = '["new.example"]\nlog_oob = true\n', '["other.example"]\nlog_oob = true\n'
 
 
@@ -54,8 +56,12 @@ class Fleet:
         self.folder = folder
         self.key = key_pair(folder)
         credentials = 'node = "operator"\ncredentials = "operator"\npolicy_keys = ["policy.key.pub"]\n'
-        (folder / "sidecar.toml").write_text(f'state_directory = "none"\n[fleet]\nservers = "{one.url}"\n{credentials}')
-        (folder / "policy.toml").write_text('listener_domains = ["domains.toml"]\n')
+        verify = '[verify]\nsecret_files = ["secret"]\n'
+        settings = f'state_directory = "none"\n{verify}[fleet]\nservers = "{one.url}"\n{credentials}'
+        (folder / "sidecar.toml").write_text(settings)
+        (folder / "secret").write_text("0123456789abcdef" * 4)
+        (folder / "secret").chmod(0o600)
+        (folder / "policy.toml").write_text(POLICY)
 
     def run(self, command: str, *arguments: str, status: int = 0) -> str:
         """Run a command of the fleet."""
@@ -114,7 +120,7 @@ def test_a_node(tmp_path: Path) -> None:
     with permitted(tmp_path) as one:
         fleet = Fleet(tmp_path, one)
         unstarted = Program(settings="reload_on_change = false\n" + section(tmp_path, one), milter="workers = 1")
-        # In the sandbox of the unit, where the process that checks a revision can set no limits.
+        # In the sandbox of the unit.
         unstarted.python = [str(SANDBOX), str(UNIT), sys.executable, *unstarted.python]
         with unstarted as program:
             assert accepts(program, "bounce.example")
@@ -132,13 +138,22 @@ def test_a_node(tmp_path: Path) -> None:
             fleet.publish(OTHER, "--canary", "mx1")
             wait_until(lambda: fleet.has(2), "the canary has the second")
             assert (accepts(program, "new.example"), accepts(program, "other.example")) == (False, True)
+            # The operator's machine has a secret, and the node has none: it finds that by itself.
+            (tmp_path / "policy.toml").write_text(REQUIRED)
+            fleet.publish(NEW)
+            wait_until(lambda: fleet.node().get("state") == "error", "the node refuses the third")
+            refused = fleet.node()
+            assert "revision 3: the reload failed: policy/3/policy.toml:3: verify.domain" in refused["error"]
+            assert refused["revision"] == 2
+            assert (accepts(program, "new.example"), accepts(program, "other.example")) == (False, True)
+            (tmp_path / "policy.toml").write_text(POLICY)
             one.kill()
             assert program.stop() == 0
             program.start()
             assert (accepts(program, "new.example"), accepts(program, "other.example")) == (False, True)
             one.start()
-            fleet.run("rollback", "--key", str(tmp_path / "policy.key"))
-            wait_until(lambda: fleet.has(3), "the first is back")
+            fleet.run("rollback", "--key", str(tmp_path / "policy.key"), "1")
+            wait_until(lambda: fleet.has(4), "the first is back")
             assert (accepts(program, "new.example"), accepts(program, "other.example")) == (True, False)
             assert program.stop() == 0
 
