@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 import pytest
 
 from tests.mta.processes import wait_until
@@ -76,6 +77,13 @@ class Server:
         with socket.socket() as probe:
             return probe.connect_ex((self.address, self.port)) == 0
 
+    def is_current(self) -> bool:
+        """Return True if its copies of all streams are as those of the others. It needs a monitoring port."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.monitor}/healthz").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
     def reload(self, text: str) -> None:
         """Apply another settings file."""
         self.config.write_text(text)
@@ -103,24 +111,27 @@ def server(more: str = "", **options: Any) -> Iterator[Server]:
             one.kill()
 
 
-def cluster_in(folder: Path, size: int = 3, *, address: str = "127.0.0.1") -> list[Server]:
-    """Return the servers of a cluster, which are not started."""
+def cluster_in(folder: Path, size: int = 3, *, address: str = "127.0.0.1", more: str = "") -> list[Server]:
+    """Return the servers of a cluster, which are not started. `more` has lines of the settings file of each."""
     ports, routes, monitors = free_ports(size), free_ports(size), free_ports(size)
     urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = []
     for number, port in enumerate(ports):
-        more = f'cluster {{ name: c\n listen: "127.0.0.1:{routes[number]}"\n routes: [{urls}] }}\n'
-        servers.append(Server(folder, port=port, name=f"n{number + 1}", more=more, monitor=monitors[number], address=address))
+        own = f'cluster {{ name: c\n listen: "127.0.0.1:{routes[number]}"\n routes: [{urls}] }}\n'
+        servers.append(
+            Server(folder, port=port, name=f"n{number + 1}", more=own + more, monitor=monitors[number], address=address)
+        )
     return servers
 
 
 @contextmanager
-def cluster(size: int = 3) -> Iterator[list[Server]]:
-    """Run a cluster of servers."""
+def cluster(size: int = 3, *, program: str | None = PROGRAM, more: str = "") -> Iterator[list[Server]]:
+    """Run a cluster of servers of this program."""
     with tempfile.TemporaryDirectory(prefix="sidecar-nats-") as folder:
-        servers = cluster_in(Path(folder), size)
+        servers = cluster_in(Path(folder), size, more=more)
         try:
             for one in servers:
+                one.program = program
                 one.start()
             yield servers
         finally:

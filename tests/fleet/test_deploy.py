@@ -1,16 +1,22 @@
 """The files of deploy/nats, with real servers."""
 
+import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import yaml  # type: ignore[import-untyped]  # it has no types
 from click.testing import CliRunner
 from msgspec.structs import replace
+from nats.js.api import StreamConfig
 
 from sidecar.cli import main
+from sidecar.fleet.connection import FleetConnection
+from sidecar.fleet.policy.buckets import Buckets
 from tests.fleet.certificates import make
 from tests.fleet.servers import PROGRAM, needs_nats, nkey, server
 from tests.fleet.shipping import FOLDER, count, fleet_of, make_stream, record, shipping, with_fleet, write
@@ -33,6 +39,47 @@ def test_the_settings_are_valid(tmp_path: Path) -> None:
     checked = subprocess.run([PROGRAM, "-t", "-c", tmp_path / "server.conf"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert "configuration file" in checked.stderr
+
+
+def test_the_streams_fit(tmp_path: Path) -> None:
+    """What all streams may have together fits into the store of a server."""
+    (block,) = re.findall(r"(?ms)^jetstream \{.*?^\}", (FOLDER / "server.conf").read_text())
+    with server(block.replace("/var/lib/nats", str(tmp_path / "store")) + "\n") as one:
+        made = with_fleet(tmp_path, one)
+
+        async def create() -> None:
+            async with FleetConnection(fleet_of(made), role="test") as connection:
+                for name in ("records", "suppression"):
+                    config = {**json.loads((FOLDER / f"{name}.json").read_text()), "num_replicas": 1}
+                    await connection.client.jetstream().add_stream(StreamConfig.from_response(config))
+                await Buckets(connection.client, fleet_of(made)).create()
+
+        asyncio.run(create())
+
+
+def test_compose(tmp_path: Path) -> None:
+    """It starts each server of the cluster with all files that its settings name, and as no other user can change them."""
+    text = (FOLDER / "server.conf").read_text()
+    services = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+    assert set(services) == set(re.findall(r"nats://(\w+)\.", text))
+    ca, certificate, key = make(tmp_path)
+    files = {"server.pem": certificate, "server.key": key, "ca.pem": ca}
+    files |= {name: tmp_path / name for name in ("server.conf", "users.conf")}
+    for name, service in services.items():
+        mounts = dict(one.removesuffix(":ro").split(":") for one in service["volumes"])
+        assert mounts == {f"./{file}": f"/etc/nats/{file}" for file in files} | {"/var/lib/nats": "/var/lib/nats"}
+        assert set(re.findall(r'"(/[^"]+)"', text)) | {"/etc/nats/server.conf", "/etc/nats/users.conf"} == set(mounts.values())
+        (tmp_path / "users.conf").write_text((FOLDER / "users.conf").read_text())
+        here = text
+        command = service["command"]
+        for file, path in files.items():
+            here = here.replace(f"/etc/nats/{file}", str(path))
+            command = [word.replace(f"/etc/nats/{file}", str(path)) for word in command]
+        (tmp_path / "server.conf").write_text(here)
+        assert PROGRAM
+        subprocess.run([PROGRAM, *command, "-t"], check=True, capture_output=True)
+        assert command[-2:] == ["--name", name]
+        assert signal.Signals[service["stop_signal"]] is signal.SIGUSR2
 
 
 def test_the_users(tmp_path: Path) -> None:
