@@ -100,6 +100,7 @@ class Builder:
                 with database_faults(path), EventSorter(path.parent) as events:
                     copied = self._copy(events, database) if copy else 0
                     self._load(events, database, self._read_journal(events, database))
+                database.copy_erased(path)
             return Built(aside=replace_with(path, why), copied=copied)
 
     def _copy(self, events: EventSorter, database: Database) -> int:

@@ -3,13 +3,16 @@
 What arrives, what follows from it and the place in the stream change in one transaction. Never reads the stream.
 """
 
+import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
 
 from sidecar.core.sharing import StateKind
 from sidecar.suppression import shared
 from sidecar.suppression.rules import Event, Ruleset
 from sidecar.suppression.states import ReadState
-from sidecar.suppression.store import NODE, Database
+from sidecar.suppression.store import NODE, Database, uri_of
 
 
 class NodeStore(Database):
@@ -17,7 +20,7 @@ class NodeStore(Database):
 
     def share(self, node: str) -> None:
         """Note from now on which addresses other nodes have to get, as a node of a fleet; "" is none. Raise StoreError."""
-        self._node = node
+        self._node, self._has_states = node, bool(node) or shared.has_states(self._database)
         if (self.get_property(NODE) or "") != node:
             # Meanwhile nothing was noted.
             with self._transaction():
@@ -25,6 +28,14 @@ class NodeStore(Database):
                 self._put_properties({NODE: node or None})
         if node:
             self._database.executescript(shared.TRIGGERS)
+
+    def copy_erased(self, path: Path) -> None:
+        """Do not restore what was erased from the database before this one, as far as that can be read."""
+        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(uri_of(path, "ro"), uri=True)) as old:
+            erased = {address for (address,) in old.execute("SELECT address FROM unpublished WHERE erased")}
+            with self._transaction():
+                for address in erased:
+                    shared.mark_erased(self._database, address)
 
     def unpublished(self, kind: StateKind, limit: int) -> list[str]:
         """Return the keys of addresses whose states of this kind have to be published, `limit` at most."""

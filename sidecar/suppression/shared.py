@@ -48,6 +48,11 @@ def states(database: sqlite3.Connection, address: str) -> dict[str, set[Event]]:
     return found
 
 
+def has_states(database: sqlite3.Connection) -> bool:
+    """Return True if there is something that another node knows."""
+    return database.execute("SELECT 1 FROM node_state LIMIT 1").fetchone() is not None
+
+
 def put(database: sqlite3.Connection, address: str, node: str, kind: StateKind, events: Iterable[Event]) -> set[Event]:
     """Replace a state of another node. Return the events that the one before did not have."""
     key = address, node, kind

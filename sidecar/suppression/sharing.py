@@ -66,6 +66,8 @@ class Sharing:
         self._current_at = time.monotonic()
         self._log_at, self._unlogged = 0.0, 0
         self._refused_at, self._refusal = 0, ""
+        self._late_since, self._show_at = 0, 0.0
+        self._shown = (0, "")
 
     def step(self) -> bool:
         """Apply what arrived, and publish what changed. Return True if there is more to do. Raise StoreError."""
@@ -128,20 +130,27 @@ class Sharing:
         return bool(new)
 
     def _report(self, *, is_moved: bool) -> None:
-        """Show since when the list is not up to date, and why."""
+        """Show since when the list is not up to date, and why, if that has changed: it is written to the disk."""
         now = time.monotonic()
-        oldest = min((one.first for one in self._sent.values()), default=now)
         if self._exchange.is_current and not is_moved:
-            self._current_at = oldest
-        late = now - self._current_at
-        if late < _LATE_SECONDS:
-            self._show(self._refused_at, self._refusal)
+            self._current_at = min((one.first for one in self._sent.values()), default=now)
+        if now - self._current_at < _LATE_SECONDS:
+            found, self._late_since = (self._refused_at, self._refusal), 0
+        elif now < self._show_at:
             return
+        else:
+            self._late_since = self._late_since or int(self._clock() - (now - self._current_at))
+            found, self._show_at = (self._late_since, self._why()), now + _LATE_SECONDS
+        if found != self._shown:
+            self._show(*found)
+            self._shown = found
+
+    def _why(self) -> str:
         why = self._exchange.error
-        if self._exchange.is_current:
-            what = counted(len(self._sent), "address", "addresses")
-            why = f"the stream does not show changes of {what}{f': {why}' if why else ''}"
-        self._show(int(self._clock() - late), why)
+        if not self._exchange.is_current:
+            return why
+        what = counted(len(self._sent), "address", "addresses")
+        return f"the stream does not show changes of {what}{f': {why}' if why else ''}"
 
 
 def first_place(database: NodeStore) -> StreamPlace:

@@ -23,7 +23,7 @@ VERSION: Final = 1
 
 # Clocks differ a little. A later event is of a wrong clock: a removal would cancel all reports until then.
 _AHEAD: Final = 60 * MICROSECONDS
-# An empty state tells that the one before does not count. A node that was away for longer has dropped most of it by its age.
+# An empty state replaces one that does not count any more. A node that is away for longer deletes that by its age.
 _EMPTY_SECONDS: Final = 30 * 86400
 # Ours have far less: see `rules`. The server bounds the size.
 _EVENTS_LIMIT: Final = 20_000

@@ -59,7 +59,8 @@ class Database:
         self._database = database
         self.path = path
         self._hash = address_hash
-        self._node = ""  # outside a fleet
+        # Outside a fleet, and perhaps in one before.
+        self._node, self._has_states = "", True
 
     # --- reading
 
@@ -80,7 +81,8 @@ class Database:
 
     def history(self, address: str) -> list[Event]:
         """Return the events of an address in normal form, the oldest first."""
-        return sorted(set().union(*self.known(address).values()))
+        key = self.key(address)
+        return sorted(self._events(key).union(*shared.states(self._database, key).values()))
 
     def known(self, address: str) -> dict[str, set[Event]]:
         """Return the events of an address in normal form by the node that got them; "" without a fleet."""
@@ -317,7 +319,7 @@ class Database:
 
     def _decided(self, address: str, rules: Ruleset, now: int, *, own: set[Event] | None = None) -> ListEntry | None:
         """Return the entry of an address from what all nodes know. `own` is what this node knows, from `kept`."""
-        known = shared.states(self._database, address)
+        known = shared.states(self._database, address) if self._has_states else {}
         if own is None or known:
             own = self._events(address) if own is None else own
             entry = rules.entry(rules.kept(own.union(*known.values()), now), now)

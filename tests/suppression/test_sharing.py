@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule
+from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule, SuppressionSettings
 from sidecar.core.sharing import Arrivals, ArrivedState, NodeState, StreamPlace
 from sidecar.suppression.node_store import NodeStore
-from sidecar.suppression.opening import _prepare
+from sidecar.suppression.opening import _prepare, open_store
 from sidecar.suppression.reading import Said
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.sharing import Sharing, first_place
@@ -284,6 +284,24 @@ def test_erase() -> None:
         assert all(node.entry() for node in (a, b, c))
 
 
+def test_erased_before_a_rebuild(tmp_path: Path) -> None:
+    """What was erased, and is still in the stream, does not come back with a new database."""
+    path = tmp_path / "old.db"
+    with open_store(SuppressionSettings(database=path)) as old:
+        old.share("mx0")
+        old.erase(A, NOW)
+    with fleet(1) as nodes:
+        nodes[0].read(complaint(1))
+        nodes[0].read(complaint(1), address="b@example.net")
+        settle(*nodes)
+        nodes[0].close()
+        nodes[0] = new = Node("mx0", nodes[0].stream)
+        new.database.copy_erased(path)
+        settle(new)
+        assert (new.entry(), new.entry("b@example.net") is not None) == (None, True)
+        assert not any(b"m1" in one.content for one in new.stream.messages.values() if one.key == key_of(A))
+
+
 def test_ended_entries() -> None:
     """States of a node that is gone for good are deleted when they cannot count any more."""
     with fleet() as (a, b, c):
@@ -327,7 +345,7 @@ def test_a_new_name() -> None:
 
 
 def test_overwritten() -> None:
-    """Another program writes over the state of a node: nobody uses that, and the node publishes its state again."""
+    """Another program writes over the state of a node: it is not used, and the node publishes its state again."""
     with fleet() as (a, b, c):
         a.read(complaint(1))
         settle(a, b, c)
