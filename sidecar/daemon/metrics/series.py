@@ -115,9 +115,10 @@ FAMILIES: Final = (
     Family(
         "gauge",
         "reader_behind_seconds",
-        "Age of the oldest record that is not delivered: to the fleet, or to the slowest webhook.",
+        "Age of the oldest record that is not delivered: to the fleet, or to the slowest webhook. For suppression: how long "
+        "the list has differed from that of the other nodes.",
         ("reader",),
-        _each("fleet", "webhook"),
+        _each("fleet", "webhook", "suppression"),
     ),
     Family(
         "gauge",

@@ -176,9 +176,10 @@ def _publish_metrics(memory: Memory, status: Status, space: DiskSpace) -> None:
 def _of_readers(readers: Sequence[KnownReader]) -> dict[tuple[str, ...], int]:
     """Return how far readers are behind: the one of a name, and those whose names begin with it and a dash."""
     now, numbers = int(time.time()), dict[tuple[str, ...], int]()
-    for name in ("fleet", "webhook"):
+    for name in ("fleet", "webhook", "suppression"):
         own = [one for one in readers if one.name == name or one.name.startswith(f"{name}-")]
         behind = max((now - one.oldest for one in own if one.oldest), default=0)
         numbers["reader_behind_seconds", name] = max(0, behind)
-        numbers["reader_kept_records", name] = sum(one.kept for one in own)
+        if name != "suppression":
+            numbers["reader_kept_records", name] = sum(one.kept for one in own)
     return numbers
