@@ -20,7 +20,7 @@ from rich.table import Table
 from sidecar.daemon.milter import ENGINES
 from tests.faults import long
 from tests.faults.long import Wrong
-from tests.soak import addresses, escapes, fleet, latency, origins, removals, sessions
+from tests.soak import addresses, escapes, fleet, latency, lists, origins, removals, sessions
 from tests.soak.hostile import inputs
 from tests.suppression import faults
 
@@ -114,6 +114,17 @@ def _fleet(wanted: Wanted, number: int) -> Wrong:
     }
 
 
+def _lists(wanted: Wanted, number: int) -> Wrong:
+    found = lists.attack(number, seed=wanted.seed, seconds=2 * _SECONDS)
+    faults = ", ".join(f"{name} {count}" for name, count in sorted(found.faults.items()))
+    middle, slowest = found.seconds[len(found.seconds) // 2], found.seconds[-1]
+    wanted.console.print(
+        f"{found.faults.total()} faults of one list for three nodes ({faults}) while it was changed {found.changes} times. "
+        f"Before them a change reached all nodes after {middle:.2f} s at the median, and {slowest:.2f} s at most."
+    )
+    return {"addresses that lists of nodes have differently": found.wrong}
+
+
 def _latency(wanted: Wanted, seconds: int) -> Wrong:
     title = f"Waits for a reply to RCPT in ms, beside {latency.SENDERS} hostile senders on {os.cpu_count()} cores"
     shown, late = latency.table(title), []
@@ -144,6 +155,7 @@ PARTS: dict[str, Callable[[Wanted, int], Wrong]] = {
     "origins": _origins,
     "suppression": _suppression,
     "fleet": _fleet,
+    "lists": _lists,
     "latency": _latency,
 }
 
@@ -160,6 +172,7 @@ PARTS: dict[str, Callable[[Wanted, int], Wrong]] = {
 @click.option("--origins", default=5000, show_default=True, help="How many requests to the admin API.")
 @click.option("--suppression", default=100, show_default=True, help="How many kills of the process of the suppression list.")
 @click.option("--fleet", default=200, show_default=True, help="How many faults of a fleet.")
+@click.option("--lists", default=100, show_default=True, help="How many faults of servers and nodes that share one list.")
 @click.option("--latency", default=15, show_default=True, help="How many seconds of each hostile load.")
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only this part; may be given many times.")
 @click.option("--seed", type=int, help="The seed of the random parts.  [default: another one each time; it is printed]")

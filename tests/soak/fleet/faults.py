@@ -36,8 +36,8 @@ class Faults:
         self._stand, self._chance = stand, chance
         self._each: dict[str, Callable[[], None]] = {
             "kill -9 of the stream's leader": self._kill_leader,
-            "kill -9 of two servers": lambda: self._restart(chance.sample(stand.servers, 2)),
-            "a server that hangs": self._hang,
+            "kill -9 of two servers": lambda: restart(chance.sample(stand.servers, 2), chance),
+            "a server that hangs": lambda: hang(chance, stand.servers),
             "a full disk of a server": self._fill,
             "steps of the clocks of servers": self._step_servers,
             "steps of the node's clock": self._step_node,
@@ -66,20 +66,7 @@ class Faults:
         with suppress(Exception):  # no leader now
             name = leader_of(self._stand.made)
         servers = self._stand.servers
-        self._restart([one for one in servers if one.name == name] or [self._chance.choice(servers)])
-
-    def _restart(self, servers: Sequence[Server]) -> None:
-        for one in servers:
-            one.kill()
-        self._sleep(_DOWN_SECONDS)
-        for one in servers:
-            one.start()
-
-    def _hang(self) -> None:
-        one = self._chance.choice(self._stand.servers)
-        os.kill(one.pid, signal.SIGSTOP)
-        self._sleep(_SECONDS)
-        os.kill(one.pid, signal.SIGCONT)
+        restart([one for one in servers if one.name == name] or [self._chance.choice(servers)], self._chance)
 
     def _fill(self) -> None:
         """Leave a server without space. It ends its JetStream then, until it is started again (deploy/docs/fleet.md)."""
@@ -88,7 +75,7 @@ class Faults:
         with self._stand.disks[one.name].full():
             wait_until(lambda: one.log.read_text().count(_NO_SPACE) > known, "the server has noticed it")
             self._sleep(_SECONDS)
-        self._restart([one])
+        restart([one], self._chance)
 
     def _step_servers(self) -> None:
         servers = self._chance.choice([self._stand.servers, [self._chance.choice(self._stand.servers)]])
@@ -134,6 +121,23 @@ class Faults:
         for program in (self._stand.shipping, *self._stand.alone):
             program.signal(signal.SIGHUP)
         self._wait_for_another(pid)
+
+
+def restart(servers: Sequence[Server], chance: random.Random) -> None:
+    """Kill servers, and start them again."""
+    for one in servers:
+        one.kill()
+    time.sleep(chance.uniform(*_DOWN_SECONDS))
+    for one in servers:
+        one.start()
+
+
+def hang(chance: random.Random, servers: Sequence[Server]) -> None:
+    """Let a server hang for some seconds."""
+    one = chance.choice(servers)
+    os.kill(one.pid, signal.SIGSTOP)
+    time.sleep(chance.uniform(*_SECONDS))
+    os.kill(one.pid, signal.SIGCONT)
 
 
 @contextmanager
