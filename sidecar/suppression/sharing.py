@@ -139,6 +139,9 @@ class Sharing:
         elif now < self._show_at:
             return
         else:
+            if not self._exchange.is_current:
+                # What was on its way is lost: it is published again as soon as the servers are back.
+                self._sent.clear()
             self._late_since = self._late_since or int(self._clock() - (now - self._current_at))
             found, self._show_at = (self._late_since, self._why()), now + _LATE_SECONDS
         if found != self._shown:
