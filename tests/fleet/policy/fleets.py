@@ -146,6 +146,30 @@ class Publisher:
         await self.buckets.put_manifest(manifest.revision, signed(manifest, key or self.key))
 
 
+class Operator:
+    """A machine from which whole programs get their policy, without waiting."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder, self._key = folder, key_pair(folder)
+        self._fleet = FleetSettings(servers=(url,), node="operator")
+
+    def section(self, node: str) -> str:
+        """Return the settings of a node that takes this policy."""
+        public = self._folder / "policy.key.pub"
+        return f'[fleet]\nservers = "{self._fleet.servers[0]}"\nnode = "{node}"\npolicy_keys = ["{public}"]\n'
+
+    def publish(self, domains: str) -> None:
+        """Publish these listener domains for all nodes."""
+
+        async def publishing() -> None:
+            async with FleetConnection(self._fleet, role="operator") as connection:
+                publisher = Publisher(connection, self._fleet, self._key)
+                await publisher.buckets.create()
+                await publisher.publish(files(domains=domains))
+
+        asyncio.run(publishing())
+
+
 @asynccontextmanager
 async def fleet(nodes: Sequence[Node], key: SigningKey) -> AsyncIterator[Publisher]:
     """Run the agents of these nodes, beside a publisher."""
