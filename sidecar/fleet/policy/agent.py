@@ -42,8 +42,9 @@ LOOK_SECONDS = 2.0
 # Without a change. `sidecar fleet status` calls a node silent after three times as long.
 REPORT_SECONDS = 10.0
 # After a file that is missing or truncated, which may still be on its way to this server; twice as long each time.
-_AGAIN_SECONDS: Final = 1.0
-_LONGEST_SECONDS: Final = 30.0
+_FETCH_SECONDS: Final = (1.0, 30.0)
+# After a reload that failed: perhaps memory or a disk had no room.
+_RELOAD_SECONDS = (60.0, 3600.0)
 _LIMIT: Final = 1000
 # Errors of a reload.
 _SHOWN: Final = 3
@@ -77,7 +78,7 @@ class Agent:
         self._target: tuple[Manifest, bytes] | None = None
         self._worst = 0
         self._again: dict[int, float] = {}
-        self._seconds = _AGAIN_SECONDS / 2
+        self._pauses: dict[int, float] = {}
         self._begun = False
         self._proposed = 0.0
         self._trial: Trial | None = None
@@ -162,24 +163,29 @@ class Agent:
             return
         manifest, value = self._target
         state, revision = self._store.load(), manifest.revision
-        if revision in {self.serving, state.held} or time.monotonic() < self._again.get(revision, 0.0):
+        if revision in {self.serving, state.held} or not self._is_due(revision):
             return
         try:
             self._protect(state, manifest, value)
             await self._take(buckets, manifest, value)
         except PolicyError as error:
-            self._again[revision] = inf
             if isinstance(error, IncompleteError):
-                self._again[revision] = self._pause()
+                self._delay(revision, _FETCH_SECONDS)
+            else:
+                self._again[revision] = inf
             self._refuse(str(revision), str(error))
         except OSError:
-            self._again[revision] = self._pause()
+            self._delay(revision, _FETCH_SECONDS)
             raise
 
-    def _pause(self) -> float:
-        """Return when to try again."""
-        self._seconds = min(2 * self._seconds, _LONGEST_SECONDS)
-        return time.monotonic() + self._seconds
+    def _delay(self, revision: int, seconds: tuple[float, float]) -> None:
+        """Try it again later, after twice as long as before; `seconds` are the first and the longest pause."""
+        first, longest = seconds
+        self._pauses[revision] = min(2 * self._pauses.get(revision, first / 2), longest)
+        self._again[revision] = time.monotonic() + self._pauses[revision]
+
+    def _is_due(self, revision: int) -> bool:
+        return time.monotonic() >= self._again.get(revision, 0.0)
 
     def _protect(self, state: AgentState, manifest: Manifest, value: bytes) -> None:
         """Refuse an earlier manifest that someone presents again, and remember this one. Raise PolicyError."""
@@ -239,7 +245,7 @@ class Agent:
         candidate, problems = self._store.candidate(), self._problems()
         if candidate is not None and problems:
             self._store.drop()
-            self._again[candidate] = inf
+            self._delay(candidate, _RELOAD_SECONDS)
             self._store.save(replace(self._store.load(), trial=self._trial))
             self._refuse(str(candidate), f"the reload failed: {'; '.join(problems[:_SHOWN])}")
 
@@ -270,7 +276,7 @@ class Agent:
                 return
             _LOG.error("the canary is held: this node returns to its earlier revision", revision=trial.revision, error=why)
             self._store.save(replace(state, held=trial.revision, why=why))
-        if trial.earlier not in self._again:
+        if self._is_due(trial.earlier):
             self._trial = trial
             self._propose(trial.earlier)
 

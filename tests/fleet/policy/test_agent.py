@@ -291,6 +291,28 @@ def test_a_configuration_that_this_node_refuses(tmp_path: Path, nats: Server, ke
     perform(each, key, story)
 
 
+def test_a_reload_that_fails_for_a_while(
+    tmp_path: Path, nats: Server, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory had no room: the revision is tried again, and the earlier one serves meanwhile."""
+    monkeypatch.setattr(module, "_RELOAD_SECONDS", (0.5, 0.5))
+    (node,) = each = nodes(tmp_path, nats, "mx1")
+
+    async def story(publisher: Publisher) -> None:
+        await publisher.publish()
+        await until(lambda: node.revision == 1, "the first is active")
+        node.can_reload.clear()
+        await publisher.publish(files(domains="#\n"))
+        await until(lambda: _proposed(node) == 2, "the second is proposed")
+        node.fail_reload("the process that loads the settings was killed by SIGKILL")
+        await until(lambda: "revision 2: the reload failed: the process" in node.refusal, node.refusal)
+        assert (node.revision, node.fleet.revision, _proposed(node)) == (1, 1, None)
+        node.can_reload.set()
+        await until(lambda: node.revision == 2, "the second is active")
+
+    perform(each, key, story)
+
+
 def _proposed(node: Node) -> int | None:
     return candidate_of(node.folder / "state")
 
