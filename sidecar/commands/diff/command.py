@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.diff.verdicts import Replay
 from sidecar.config import load
 from sidecar.config.diff.rules import Listing, changes
 from sidecar.config.diff.values import EFFECTS, Side, Verdicts
+from sidecar.config.diff.verdicts import Replay
 from sidecar.config.files import UnreadableError, read_document
 from sidecar.config.places import Place
 from sidecar.core.evaluate.evaluator import Evaluator

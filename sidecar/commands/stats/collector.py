@@ -11,8 +11,8 @@ from sidecar.core.disposition import Disposition
 from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, UNCATEGORIZED, Logged, Messages, form_of, reporting_domain
 from sidecar.core.records.reason import BOUNCES, INCOMING, UNKNOWN, reason_of, shape
+from sidecar.core.tally import Tally
 from sidecar.core.text import rfc3339
-from sidecar.output.tally import Tally
 
 # There can be any number of unknown types.
 _TYPES = frozenset(TYPES)

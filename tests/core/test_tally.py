@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.output.tally import Tally
+from sidecar.core.tally import Tally
 
 ADDITIONS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=300)
 

@@ -17,7 +17,7 @@ from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
-from sidecar.output.tally import Tally
+from sidecar.core.tally import Tally
 
 # How far a message gets. Other outcomes are rejections, or can become one.
 _ONLY_REPORTS: Final = 1

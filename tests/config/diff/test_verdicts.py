@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.commands.diff.verdicts import Questions, Replay
 from sidecar.config.diff.rules import changes
 from sidecar.config.diff.values import Count, Side, Verdicts
+from sidecar.config.diff.verdicts import Questions, Replay
 from sidecar.core.evaluate.envelope import Envelope
 from sidecar.core.policy import Because
 from sidecar.core.proof import address
