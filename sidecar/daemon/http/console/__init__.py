@@ -17,6 +17,7 @@ from sidecar.daemon.http.console.records import IndexThread
 from sidecar.daemon.http.console.search import SearchPages
 from sidecar.daemon.http.console.site import Console
 from sidecar.daemon.http.console.suppression import SuppressionPages
+from sidecar.daemon.http.console.trial import TrialPage
 
 __all__ = ["Console", "IndexThread", "Parts", "console"]
 
@@ -26,7 +27,7 @@ def console(parts: Parts, access: Access, bodies: Bodies, memory: mmap.mmap, *, 
     frame = Frame(parts.plan, parts.version)
     views: dict[str, View] = {}
     forms: dict[str, FormView] = {}
-    for kind in (OverviewPage, LivePage, SearchPages, ExplainPage, PolicyPages, SuppressionPages):
+    for kind in (OverviewPage, LivePage, SearchPages, ExplainPage, TrialPage, PolicyPages, SuppressionPages):
         pages = kind(frame, parts)
         views |= pages.views
         forms |= pages.forms

@@ -20,7 +20,7 @@ from sidecar.journal.index import Bucket, Dimension, Index, Position, TopValues
 
 HOME: Final = "/console/"
 _TOP: Final = 8
-# Records wait for their bucket; more is told.
+# The index reads the journal several times in a second.
 _LATE_SECONDS: Final = 60.0
 _SERIES: Final = tuple(one.value for one in Disposition)
 

@@ -20,6 +20,7 @@ from sidecar.core.networks import texts
 from sidecar.core.settings.domain_table import ListenerDomains, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, NetworkList, Where
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
+from sidecar.daemon.http.console.rendering import value_words
 
 POLICY: Final = "/console/policy"
 _PAGE: Final = 100
@@ -47,7 +48,7 @@ class FoundEntry(Struct, frozen=True, kw_only=True):
     steps: list[str]
 
 
-class PolicyRow(Struct, frozen=True, kw_only=True):
+class DomainRow(Struct, frozen=True, kw_only=True):
     """An entry in the list."""
 
     domain: str
@@ -79,12 +80,13 @@ class PolicyPages:
         """Answer with the entry of a name, and the entries whose domain has a part."""
         query = request.query_params
         name, listener, part = (query.get(key, "").strip() for key in ("name", "listener", "part"))
-        found, fault = None, None
+        found, fault, place = None, None, ANY_LISTENER
         try:
-            found = self._lookup(name, listener) if name or ("name" in query and listener) else None
+            place = normal_listener(listener) if listener else ANY_LISTENER
+            found = self._lookup(name, place) if name or ("name" in query and listener) else None
         except ValueError as error:
             fault = f"This cannot be looked up: {error}."
-        rows, after = await self._in_thread(lambda: self._rows(part.lower(), listener, query.get("after", "")))
+        rows, after = await self._in_thread(lambda: self._rows(part.lower(), place, query.get("after", "")))
         return self._frame.show(
             request,
             "policy.html",
@@ -119,7 +121,6 @@ class PolicyPages:
     # --- one name
 
     def _lookup(self, spelled: str, listener: str) -> FoundEntry:
-        listener = normal_listener(listener) if listener else ANY_LISTENER
         name = spelled.rpartition("@")[2]
         domain = (normal_domain(name) or UNLISTED) if name else NO_DOMAIN
         entry = self._plan.policy.lookup(listener, domain)
@@ -145,8 +146,8 @@ class PolicyPages:
 
     # --- the list
 
-    def _rows(self, part: str, listener: str, after: str) -> tuple[list[PolicyRow], str | None]:
-        domains = self._listeners.get(normal_listener(listener) if listener else ANY_LISTENER)
+    def _rows(self, part: str, listener: str, after: str) -> tuple[list[DomainRow], str | None]:
+        domains = self._listeners.get(listener)
         if domains is None:
             return [], None
         names = list(islice(domains.containing(part, after), _PAGE + 1))
@@ -173,16 +174,10 @@ def _step(domains: ListenerDomains, domain: str) -> str:
 def _keys(entry: DomainEntry) -> Iterator[Key]:
     for name in PERMISSIONS:
         where = entry.where(name) if name in entry.steps else None
-        yield Key(name=name, value=_words(values_of(entry, [name])[name]), where=where)
+        yield Key(name=name, value=value_words(values_of(entry, [name])[name]), where=where)
 
 
-def _row(entry: DomainEntry) -> PolicyRow:
+def _row(entry: DomainEntry) -> DomainRow:
     values = values_of(entry, [name for name in PERMISSIONS if getattr(entry, name)])
-    words = "; ".join(f"{name} = {_words(value)}" for name, value in values.items() if value is not False)
-    return PolicyRow(domain=entry.domain, listener=entry.listener, values=words or "permits nothing", where=entry.where(""))
-
-
-def _words(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else ", ".join(map(str, islice(value, _NETWORKS))) or "none"  # type: ignore[call-overload]
+    words = "; ".join(f"{name} = {value_words(value)}" for name, value in values.items() if value is not False)
+    return DomainRow(domain=entry.domain, listener=entry.listener, values=words or "permits nothing", where=entry.where(""))

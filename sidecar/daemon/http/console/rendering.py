@@ -87,6 +87,7 @@ def _environment() -> Environment:
         "share": share,
         "time": time_element,
         "units": in_units,
+        "value": value_words,
         "seconds": lambda value: in_time(int(value)),
     }
     made.globals["static"] = lambda name: f"/console/static/{name}?v={_static()[name][0]}"
@@ -120,6 +121,13 @@ def share(part: float, whole: float) -> str:
         return "–"  # noqa: RUF001 - a dash on a page
     percent = 100 * part / whole
     return f"{percent:.0f} %" if percent >= 10 or not part else f"{percent:.1f} %"  # noqa: PLR2004 - two digits
+
+
+def value_words(value: object) -> str:
+    """Return a value of a setting as a file has it, without the brackets of a list."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value)
 
 
 def time_element(value: float | str) -> Markup:

@@ -60,12 +60,12 @@ class Visitor:
         """Send a form with fields and files as multipart/form-data, with the token of a page. Names of files end with _file."""
         parts = {"csrf": self._token(page).encode(), **files}
         lines = [
-            b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+            b'--own-boundary\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
             % (name.removesuffix("_file").encode(), b'; filename="x"' if name.endswith("_file") else b"", value)
             for name, value in parts.items()
         ]
-        headers = {"content-type": "multipart/form-data; boundary=b", "origin": self.origin}
-        return self._ask(path, "POST", headers, [b"".join(lines) + b"--b--\r\n"])
+        headers = {"content-type": "multipart/form-data; boundary=own-boundary", "origin": self.origin}
+        return self._ask(path, "POST", headers, [b"".join(lines) + b"--own-boundary--\r\n"])
 
     def send(self, path: str, page: str, /, **fields: str) -> Answer:
         """Send a form with the token of a page."""
