@@ -50,9 +50,10 @@ class Server:
         self._folder = folder
         self.config = folder / f"{name}.conf"
         self.log = folder / f"{name}.log"
+        self.store = folder / name
         text = f'server_name: {name}\nlisten: "{address}:{port}"\n'
         text += f'http: "127.0.0.1:{monitor}"\n' if monitor else ""
-        text += f'jetstream {{ store_dir: "{folder / name}" }}\n' if "jetstream" not in more else ""
+        text += f'jetstream {{ store_dir: "{self.store}" }}\n' if "jetstream" not in more else ""
         self.config.write_text(text + more)
         self._process: subprocess.Popen[bytes] | None = None
 

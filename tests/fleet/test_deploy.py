@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from nats.js.api import StreamConfig
 
 from sidecar.cli import main
+from sidecar.core.settings.settings import Settings
 from sidecar.fleet.connection import FleetConnection
 from sidecar.fleet.policy.buckets import Buckets
 from tests.fleet.certificates import make
 from tests.fleet.servers import PROGRAM, needs_nats, nkey, server
-from tests.fleet.shipping import FOLDER, count, fleet_of, make_stream, record, shipping, with_fleet, write
+from tests.fleet.shipping import FOLDER, count, fleet_of, make_stream, record, shipping, with_fleet, with_stream, write
 from tests.mta.processes import wait_until
 
 pytestmark = needs_nats
@@ -83,7 +84,7 @@ def test_compose(tmp_path: Path) -> None:
 
 
 def test_the_users(tmp_path: Path) -> None:
-    """The node ships, the reader reads, and a program with the administrator's key consumes each record once."""
+    """The node ships, the reader reads, and the example consumes each record once. It leaves a newer one for later."""
     keys = list[str]()
     for name in ("node", "reader", "admin"):
         seed, public = nkey()
@@ -117,3 +118,21 @@ def test_the_users(tmp_path: Path) -> None:
             with shipping(made):
                 wait_until(lambda number=number: count(administrator) == number + 1, "it is shipped")  # type: ignore[misc]
         assert consumed.read_text().splitlines() == [f"mx1/{SEGMENT}.jsonl/{line} Reception" for line in (1, 2, 3, 4)]
+        _publish_newer(administrator)
+        log = tmp_path / "log"
+        with log.open("wb") as output, subprocess.Popen(command, stderr=output) as run:
+            try:
+                wait_until(lambda: "mx1/later/1 is of a newer version" in log.read_text(), "it is named")
+                wait_until(lambda: _pending(administrator) == 1, "it is kept for later")
+            finally:
+                run.kill()
+
+
+def _publish_newer(made: Settings) -> None:
+    headers = {"Nats-Msg-Id": "mx1/later/1", "Sidecar-Record-Version": "2"}
+    with_stream(made, lambda stream: stream.publish("sidecar.records.mx1.Reception", b"{}", headers=headers))
+
+
+def _pending(made: Settings) -> int:
+    """Return how many records the consumer has got and not acknowledged."""
+    return with_stream(made, lambda stream: stream.consumer_info("sidecar_records", "warehouse")).num_ack_pending  # type: ignore[no-any-return]
