@@ -7,8 +7,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck
@@ -26,6 +28,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
 SEARCH_FACTOR = int(os.environ.get("SEARCH_FACTOR", "10"))
 FIXED_DIVISOR = 3
 """A fixed run tries this part of the examples that a test names: they are the same each time. `make fuzz` tries more."""
+FACTOR = SEARCH_FACTOR if PROFILE == "search" else 1 / FIXED_DIVISOR
 hypothesis_settings.load_profile(PROFILE)
 
 # A shell that runs a job in the background has it ignore Ctrl-C, and every program that a test starts would ignore it too.
@@ -121,6 +124,12 @@ def loaded() -> Iterator[Forks]:
         yield one
 
 
+@pytest.fixture(scope="session")
+def examples() -> Callable[[int], int]:
+    """Return how many examples this run tries of so many, for a test that makes property tests itself."""
+    return scaled
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector look only at what the tests make. A full look at all modules and tests takes 0.2 seconds."""
     gc.freeze()
@@ -130,23 +139,33 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort the tests. Mark those that start the program. Skip those that need Postfix where it cannot run; never in CI."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-    scale_examples(items, SEARCH_FACTOR if PROFILE == "search" else 1 / FIXED_DIVISOR)
+    scale_examples(items)
     if PROFILE == "search" and (seed := config.getoption("hypothesis_seed")) is not None:
         random.Random(seed).shuffle(items)  # noqa: S311 - no secret
     missing = "is not run by root" if os.geteuid() else "has no Postfix" if shutil.which("postfix") is None else None
     for item in items:
         if item.get_closest_marker("mta") and missing and not os.environ.get("CI"):
             item.add_marker(pytest.mark.skip(reason=f"a real MTA is needed, and this test run {missing}"))
-        names = vars(item.module) if isinstance(item, pytest.Function) else {}
-        if any(getattr(value, "__module__", "") in STARTS_DAEMON for value in names.values()):
+        if isinstance(item, pytest.Function) and starts_daemon(item.module):
             item.add_marker("daemon")
 
 
-def scale_examples(items: list[pytest.Item], factor: float) -> None:
+@cache
+def starts_daemon(module: ModuleType) -> bool:
+    """Return True if a module of tests imports what starts the whole program."""
+    return any(getattr(value, "__module__", "") in STARTS_DAEMON for value in vars(module).values())
+
+
+def scaled(number: int) -> int:
+    """Return how many examples this run tries of those that a test names."""
+    return max(1, round(number * FACTOR))
+
+
+def scale_examples(items: list[pytest.Item]) -> None:
     """Multiply the number of examples that each property test tries."""
     for test in {item.obj for item in items if isinstance(item, pytest.Function)}:
         own: hypothesis_settings | None = getattr(test, "_hypothesis_internal_use_settings", None)
         if own is None:
             continue
-        wanted = hypothesis_settings(own, max_examples=max(1, round(own.max_examples * factor)), derandomize=PROFILE == "fixed")
+        wanted = hypothesis_settings(own, max_examples=scaled(own.max_examples), derandomize=PROFILE == "fixed")
         test._hypothesis_internal_use_settings = wanted

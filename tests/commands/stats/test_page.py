@@ -6,13 +6,14 @@ import subprocess
 import sys
 from html import escape
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.page import VARIANTS, page
-from sidecar.commands.stats.plots import picture, timeline_svg
 from sidecar.commands.stats.summary import Summary
 from sidecar.core.records import decode
 from tests import ROOT
@@ -27,6 +28,12 @@ HOSTILE = (
     "日本" * 99,
     "&amp;",
 )
+
+
+@pytest.fixture(scope="module")
+def plots() -> ModuleType:
+    """Import matplotlib now: each process that collects tests would take 0.4 s for it."""
+    return import_module("sidecar.commands.stats.plots")
 
 
 def summary_of(*texts: str) -> Summary:
@@ -107,25 +114,25 @@ def test_nothing_from_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("texts", [HOSTILE, ()])
-def test_pictures(texts: tuple[str, ...]) -> None:
+def test_pictures(texts: tuple[str, ...], plots: ModuleType) -> None:
     """With any names and without any record, there is a picture, and the same one again for the same figures."""
     summary = summary_of(*texts)
-    assert picture(summary, host="mx1").startswith(b"\x89PNG")
-    drawn = {(dark, narrow): timeline_svg(summary, dark=dark, narrow=narrow) for dark, narrow in VARIANTS}
+    assert plots.picture(summary, host="mx1").startswith(b"\x89PNG")
+    drawn = {(dark, narrow): plots.timeline_svg(summary, dark=dark, narrow=narrow) for dark, narrow in VARIANTS}
     assert all(b"<svg" in svg for svg in drawn.values())
-    assert timeline_svg(summary) == drawn[False, False]
+    assert plots.timeline_svg(summary) == drawn[False, False]
 
 
 @pytest.mark.parametrize("span", [1, 60, 86400, 400 * 86400, 1000 * 365 * 86400])
-def test_any_range(span: int) -> None:
+def test_any_range(span: int, plots: ModuleType) -> None:
     """Seconds and millennia can be drawn."""
     collector = Collector()
     for when in (1, span):
         collector.add(decode(record(timestamp=when, meta={"count": 10**30})))
-    assert b"<svg" in timeline_svg(collector.summary())
+    assert b"<svg" in plots.timeline_svg(collector.summary())
 
 
-def test_settings_of_matplotlib_elsewhere(tmp_path: Path) -> None:
+def test_settings_of_matplotlib_elsewhere(tmp_path: Path, plots: ModuleType) -> None:
     """A settings file of matplotlib's where the program starts changes nothing: it could have other programs run."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsvg.fonttype: none\nfont.size: 40\n")
     code = "import sys; from sidecar.commands.stats.collector import Collector; from sidecar.commands.stats.plots import *; "
@@ -133,7 +140,7 @@ def test_settings_of_matplotlib_elsewhere(tmp_path: Path) -> None:
     drawn = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=True, env={"PYTHONPATH": str(ROOT)}
     )
-    assert drawn.stdout == timeline_svg(Collector().summary())
+    assert drawn.stdout == plots.timeline_svg(Collector().summary())
 
 
 def test_title() -> None:
@@ -166,10 +173,10 @@ CHROMIUM = shutil.which("chromium")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path: Path) -> None:
+def test_a_browser_shows_the_page_without_scrolling_sideways(tmp_path: Path, plots: ModuleType) -> None:
     """On a phone and on a wide screen no text is outside the window: a real browser measures the page."""
     summary = summary_of("a-very-long-label-of-a-customer." * 6 + "example", "x" * 200)
-    written = page(summary, dict.fromkeys(VARIANTS, timeline_svg(summary)), host="mx1", made=MADE)
+    written = page(summary, dict.fromkeys(VARIANTS, plots.timeline_svg(summary)), host="mx1", made=MADE)
     # A window has 500 pixels at least, a frame any width. The page without its policy: the script outside may measure it.
     framed = re.sub(r"<meta http-equiv=.*?>", "", written)
     frames = [f'<iframe width="{width}" height="900" style="border: 0" srcdoc="{escape(framed)}"></iframe>' for width in WIDTHS]

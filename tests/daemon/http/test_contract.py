@@ -1,12 +1,11 @@
 """The application answers as its OpenAPI document says."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from sidecar.core.settings.proof import VerifySettings
 from sidecar.core.settings.values import AdminSettings
@@ -20,48 +19,58 @@ from tests.daemon.http.test_access import BOTH, OPERATOR
 from tests.suppression.journals import consume, with_list, write_segment
 from tests.suppression.records import feedback
 
-
-class _Later:
-    """A list that the fixture makes: the document is read before any test runs."""
-
-    made: ServedList
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.made, name)
+if TYPE_CHECKING:
+    from schemathesis import Case
+    from schemathesis.schemas import BaseSchema
 
 
-_MEMORY = Memory()
-_MEMORY.publish({("workers", "ready"): 1})
-_LIST: Any = _Later()
-# The client sends its own Host header; on a UNIX socket any name is accepted.
-_APP = app(
-    [*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)],
-    _MEMORY,
-    listening="unix:/s",
-    suppressed=_LIST,
-    verify=VerifySettings(secrets=(secret(b"the-secret-of-the-tests-is-no-secret"),)),
-    admin=AdminSettings(tokens=BOTH),
-)
-schema = schemathesis.openapi.from_asgi("/openapi.json", _APP)
+@pytest.fixture
+def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["BaseSchema"]:
+    """Serve a list of twenty addresses. Nothing applies changes of it: they are answered 202."""
+    import schemathesis  # noqa: PLC0415 - each process that collects tests would take 0.4 s for it
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _list(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Make a list. Nothing applies changes of it: they are answered 202."""
-    listed = with_list(tmp_path_factory.mktemp("list"))
+    listed = with_list(tmp_path)
     write_segment(listed, 0, [feedback(f"a{number}@example.com") for number in range(20)])
     consume(listed)
-    _LIST.made = ServedList(listed)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suppression, "IN_FORCE_SECONDS", 0.0)
-        yield
-    _APP.close()
+    monkeypatch.setattr(suppression, "IN_FORCE_SECONDS", 0.0)
+    memory = Memory()
+    memory.publish({("workers", "ready"): 1})
+    # The client sends its own Host header; on a UNIX socket any name is accepted.
+    application = app(
+        [*DOMAINS, entry("relay.example", "10.1.1.1:25", relay_to=False)],
+        memory,
+        listening="unix:/s",
+        suppressed=ServedList(listed),
+        verify=VerifySettings(secrets=(secret(b"the-secret-of-the-tests-is-no-secret"),)),
+        admin=AdminSettings(tokens=BOTH),
+    )
+    yield schemathesis.openapi.from_asgi("/openapi.json", application)
+    application.close()
 
 
-@schema.parametrize()
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_as_the_document_says(case: schemathesis.Case[Any]) -> None:
+@pytest.mark.hypothesis
+def test_every_answer_is_as_the_document_says(
+    document: "BaseSchema", examples: Callable[[int], int], subtests: pytest.Subtests
+) -> None:
     """Status, headers, type and shape, for valid and invalid requests."""
-    # JSON Schema has no word for an address, for a time in the future, and for one line of text.
-    excluded: list[Any] = [positive_data_acceptance] if case.path.startswith("/v1/suppression") else []
-    case.call_and_validate(headers={"Authorization": f"Bearer {OPERATOR}"}, excluded_checks=excluded)
+    from schemathesis.checks import load_all_checks  # noqa: PLC0415
+    from schemathesis.core.result import Ok  # noqa: PLC0415
+    from schemathesis.pytest.lazy import get_all_tests  # noqa: PLC0415
+    from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: PLC0415
+
+    def answer(case: "Case[Any]") -> None:
+        # JSON Schema has no word for an address, for a time in the future, and for one line of text.
+        excluded: list[Any] = [positive_data_acceptance] if case.path.startswith("/v1/suppression") else []
+        case.call_and_validate(headers={"Authorization": f"Bearer {OPERATOR}"}, excluded_checks=excluded)
+
+    load_all_checks()
+    few = settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
+    operations = 0
+    # Its decorators would make the requests while tests are collected, in each process of a run: 1.5 s.
+    for made in get_all_tests(schema=document, test_func=answer, settings=few, given_kwargs=None):
+        assert isinstance(made, Ok), made
+        operation, test = made.ok()
+        operations += 1
+        with subtests.test(operation.label):
+            test()
+    assert operations == document.statistic.operations.total
