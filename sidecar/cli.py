@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from sidecar import __version__
 from sidecar.core.text import printable
 from sidecar.output.help import INTERRUPTED, CommandGroup
 from sidecar.output.streams import prepare_streams, sentence
@@ -131,7 +132,7 @@ def _exit_with(error: OSError) -> NoReturn:
 @click.group(
     "sidecar", cls=LazyGroup, examples=EXAMPLES, statuses=STATUSES, context_settings={"help_option_names": ["-h", "--help"]}
 )
-@click.version_option(package_name="sidecar", prog_name="sidecar")
+@click.version_option(__version__, prog_name="sidecar")
 def main() -> None:
     """Accept bounce and feedback reports from external hosts, reject their other mail, and record the reason.
 

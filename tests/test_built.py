@@ -6,16 +6,15 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from sidecar import __version__
 from sidecar.cli import COMMANDS
 from tests import ROOT
 
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 SHARED = {
     *(f"share/man/man1/{path.name}" for path in (ROOT / "deploy/man").iterdir()),
     *(f"share/man/man5/{path.name}" for path in (ROOT / "deploy/man5").iterdir()),
@@ -44,7 +43,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked source archive."""
     folder = tmp_path_factory.mktemp("sdist")
     subprocess.run(["tar", "--extract", "--file", build("sdist", ROOT, folder / "built")], cwd=folder, check=True)
-    return folder / f"sidecar-{VERSION}"
+    return folder / f"sidecar-{__version__}"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +89,7 @@ class Installed:
 
 
 def test_version(sidecar: Installed) -> None:
-    assert VERSION in sidecar.run("--version")
+    assert __version__ in sidecar.run("--version")
 
 
 def test_the_program_is_that_of_the_wheel(environment: Path, tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name: archive.read(name) for name in archive.namelist()}
     package = {str(path.relative_to(ROOT)): path.read_bytes() for path in (ROOT / "sidecar").rglob("*") if path.is_file()}
-    data, metadata = f"sidecar-{VERSION}.data/data/", f"sidecar-{VERSION}.dist-info/"
+    data, metadata = f"sidecar-{__version__}.data/data/", f"sidecar-{__version__}.dist-info/"
     assert {name for name in package if "__pycache__" not in name} == {
         name for name in held if not name.startswith((data, metadata))
     }

@@ -4,16 +4,16 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sidecar import __version__
 from tests import ROOT
 from tests.packages.machine import FOLDER, Machine, machine
 
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+VERSION = __version__
 PREVIOUS = "0.0.9"
 
 
@@ -57,7 +57,7 @@ def previous() -> Iterator[Path]:
     for name in ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"):
         shutil.copy(ROOT / name, source)
     for name, old, new in (
-        ("pyproject.toml", f'version = "{VERSION}"', f'version = "{PREVIOUS}"'),
+        ("sidecar/__init__.py", f'__version__ = "{VERSION}"', f'__version__ = "{PREVIOUS}"'),
         ("deploy/etc/sidecar.toml", "# The settings", "# These are the settings"),
         ("deploy/etc/listener_domains.toml", "# The domains", "# These are the domains"),
         ("sidecar/config/iana.toml", "[rules]", "# older\n[rules]"),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from sidecar import log
+from sidecar import __version__, log
 from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
@@ -22,7 +22,6 @@ from sidecar.core.suppressed import EditableList
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, send
 from sidecar.daemon.process.plan import Plan
-from sidecar.daemon.process.status import VERSION
 from sidecar.daemon.process.worker import ORPHAN_GRACE
 from sidecar.daemon.process.workers import OneProcess
 from sidecar.daemon.sockets import ListenError, SocketPath, private_path, resolve
@@ -179,7 +178,7 @@ async def _serve(
     application = http.Application(
         plan,
         memory,
-        version=VERSION,
+        version=__version__,
         listening=admin_socket.name,
         suppressed=suppression.open(plan.settings),
         known=suppression.known,

@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sidecar import log
+from sidecar import __version__, log
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import rfc3339
 from sidecar.daemon.metrics import INFINITE, Memory
@@ -21,7 +21,6 @@ from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import (
     FILE_NAME,
     RENEW_SECONDS,
-    VERSION,
     DiskSpace,
     ListLook,
     ReloadStatus,
@@ -64,7 +63,7 @@ class StatusPublisher:
             since=now,
             pid=os.getpid(),
             start_ticks=start_ticks(os.getpid()),
-            version=VERSION,
+            version=__version__,
             started=now,
             socket=socket,
             workers_wanted=plan.settings.milter.workers,

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -47,17 +46,6 @@ State = Literal["starting", "serving", "stopping", "stopped"]
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 _LOG = log.get("supervisor")
-
-
-def _version() -> str:
-    try:
-        return metadata.version("sidecar")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-# Read before root's rights are given up: the user may not be allowed to read the folder of the program.
-VERSION = _version()
 
 
 # kill(2) has other meanings for lower numbers, and no higher ones.

@@ -101,6 +101,7 @@ class _Info(ctypes.Structure):
     )
 
 
+@cache
 def icu(options: int) -> Encode:
     """Return Postfix's own mapping: UTS 46 of this machine's ICU, which Debian's Postfix is linked with."""
     name = ctypes.util.find_library("icuuc")

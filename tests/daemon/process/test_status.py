@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from sidecar.daemon.process.status import (
     Status,
     SuppressionStatus,
     WorkerStatus,
-    _version,
     is_fine,
     is_running,
     read_status,
@@ -202,11 +200,6 @@ def test_a_process_of_another_user_runs_too(monkeypatch: pytest.MonkeyPatch, err
 
     monkeypatch.setattr("os.kill", refuse)
     assert is_running(replace(SERVING, pid=1 << 30, start_ticks=5)) == running
-
-
-def test_without_an_installation_the_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.metadata.version", lambda _: (_ for _ in ()).throw(metadata.PackageNotFoundError()))
-    assert _version() == "unknown"
 
 
 def ask(*arguments: str) -> tuple[int, str]:
