@@ -8,14 +8,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from sidecar.core.text import printable
 from sidecar.output.wrapping import fit_columns, hanging_indent, wrap_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 # A pipe has no width, and a row on one line can be searched. Tables use only the width they need.
 _PIPE_WIDTH = 4096
@@ -90,7 +93,7 @@ class TextTable:
 class Bar:
     """Counts the bytes and the items that are read; `total` is in bytes. Shown only after some time."""
 
-    def __init__(self, shown: Progress | None, things: str, total: int | None) -> None:
+    def __init__(self, shown: "Progress | None", things: str, total: int | None) -> None:
         self.count = 0
         self.total = total
         self._shown = shown
@@ -131,6 +134,9 @@ def progress(things: str, total: int | None = None, *, wanted: bool = True) -> I
     if not (wanted and sys.stderr.isatty()):
         yield Bar(None, things, total)
         return
+    # Without a terminal nothing needs it, and it takes 8 ms.
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     shown = Progress(*columns, console=console(stderr=True), transient=True, redirect_stdout=False)
     try:
