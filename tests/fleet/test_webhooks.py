@@ -6,7 +6,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -26,6 +26,7 @@ from sidecar.journal.read import Checkpoints, SegmentMark
 from tests.building import settings
 from tests.fleet.certificates import make
 from tests.fleet.shipping import record, write
+from tests.mta.places import free_port
 from tests.mta.processes import wait_until
 
 FIRST, SECOND = "20261130-120000.000001", "20261130-120000.000002"
@@ -42,6 +43,15 @@ class Request(Struct):
     def ids(self) -> list[int]:
         """The numbers of its records."""
         return [int(json.loads(line)["id"], 16) for line in self.body.splitlines()]
+
+
+class QuietServer(ThreadingHTTPServer):
+    """A server that logs nothing about a client that gave up: that is what some tests are about."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Log nothing."""
 
 
 class Endpoint:
@@ -70,13 +80,23 @@ class Endpoint:
             def log_message(self, *_: Any) -> None:
                 """Log nothing."""
 
-        class QuietServer(ThreadingHTTPServer):
-            def handle_error(self, *_: Any) -> None:
-                """The client gave up: that is what some tests are about."""
+        self._handler = Handler
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/in"
 
-        self.server = QuietServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/in"
+    @contextmanager
+    def serving(self, tls: ssl.SSLContext | None) -> Iterator[None]:
+        """Listen and answer."""
+        with QuietServer(("127.0.0.1", self.port), self._handler) as server:
+            if tls is not None:
+                server.socket = tls.wrap_socket(server.socket, server_side=True)
+            thread = Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
 
     @property
     def ids(self) -> list[int]:
@@ -85,17 +105,12 @@ class Endpoint:
 
 
 @contextmanager
-def serving(*endpoints: Endpoint) -> Iterator[None]:
-    threads = [Thread(target=one.server.serve_forever, args=(0.01,)) for one in endpoints]
-    for thread in threads:
-        thread.start()
-    try:
+def serving(*endpoints: Endpoint, tls: ssl.SSLContext | None = None) -> Iterator[None]:
+    """Let endpoints listen within the context only: a test that fails leaves no socket."""
+    with ExitStack() as stack:
+        for one in endpoints:
+            stack.enter_context(one.serving(tls))
         yield
-    finally:
-        for one, thread in zip(endpoints, threads, strict=True):
-            one.server.shutdown()
-            one.server.server_close()
-            thread.join()
 
 
 def with_webhooks(folder: Path, *endpoints: Endpoint, **more: Any) -> Settings:
@@ -210,7 +225,6 @@ def test_an_endpoint_that_fails_holds_no_other_one(tmp_path: Path) -> None:
     ]
     good = Endpoint()
     made = with_webhooks(tmp_path, *bad, good)
-    bad[4].server.server_close()
     path = write(made, FIRST, [record(number) for number in range(10)], finished=True)
     with serving(*bad[:4], good), delivering(made):
         wait_until(lambda: is_done(made, path, "w5"), "the good one has all")
@@ -270,11 +284,10 @@ def test_tls(tmp_path: Path) -> None:
     endpoint = Endpoint()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    endpoint.server.socket = context.wrap_socket(endpoint.server.socket, server_side=True)
     endpoint.url = endpoint.url.replace("http:", "https:")
     made = with_webhooks(tmp_path, endpoint)
     write(made, FIRST, [record(1)])
-    with serving(endpoint):
+    with serving(endpoint, tls=context):
         with delivering(made):
             wait_until(lambda: "its certificate is not valid" in fault(made), "the certificate is unknown")
         assert not endpoint.requests
