@@ -84,17 +84,13 @@ class Sidecar:
         self.config.write_text(self._settings_text())
         self.write_domains(self._domains)
         self._news = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._news.bind(str(self.directory / "notify"))
-        # The program as installed is `python -m sidecar`; the folder is that of these tests, wherever they run.
-        environ = {"NOTIFY_SOCKET": str(self.directory / "notify"), "PYTHONPATH": str(ROOT)}
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "sidecar", "run", "--config", self.config.name]
-            self._process = owned(command, folder=self.directory, environ=environ, output=log)
+        # A skip of `--quick` is a BaseException, too.
         try:
-            wait_until(lambda: self._heard("READY=1"), "the sidecar is ready", give_up=self._died)
+            self._start()
         except BaseException as error:
             self.stop()
-            error.add_note(self.log.read_text())
+            if self.log.exists():
+                error.add_note(self.log.read_text())
             raise
         return self
 
@@ -104,6 +100,16 @@ class Sidecar:
             error.add_note(f"log of the sidecar:\n{self.log.read_text()}")
         elif status != 0:
             raise RuntimeError(f"the sidecar ended with status {status}:\n{self.log.read_text()}")
+
+    def _start(self) -> None:
+        assert self._news is not None
+        self._news.bind(str(self.directory / "notify"))
+        # The program as installed is `python -m sidecar`; the folder is that of these tests, wherever they run.
+        environ = {"NOTIFY_SOCKET": str(self.directory / "notify"), "PYTHONPATH": str(ROOT)}
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "sidecar", "run", "--config", self.config.name]
+            self._process = owned(command, folder=self.directory, environ=environ, output=log)
+        wait_until(lambda: self._heard("READY=1"), "the sidecar is ready", give_up=self._died)
 
     def stop(self) -> int:
         """Stop it in order, wait until all its processes are gone, and give its exit status."""
