@@ -23,6 +23,7 @@ def test_a_step_of_the_clock() -> None:
     """One process and its forks see another time of day, and the same monotonic clock."""
     program = (
         "import os, sys, time\n"
+        "print('runs', flush=True)\n"
         "for _ in sys.stdin:\n"
         "    if not os.fork():\n"
         "        print(time.time(), time.monotonic(), flush=True)\n"
@@ -32,6 +33,7 @@ def test_a_step_of_the_clock() -> None:
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
+        assert process.stdout.readline() == "runs\n"  # before that the kernel can still be mapping its memory
         for seconds in (0, 3600, -7200, 0):
             step(process.pid, seconds)
             process.stdin.write("\n")

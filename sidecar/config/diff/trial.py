@@ -27,7 +27,7 @@ SHOWN: Final = 50
 _NEW: Final = "new"
 
 
-class Trial(Struct, frozen=True, kw_only=True):
+class TextTrial(Struct, frozen=True, kw_only=True):
     """What a text does. With errors in it there is nothing but `findings`.
 
     `counts` has the changes by effect, and `changes` the first ones of each. `verdicts` is None without records.
@@ -50,7 +50,7 @@ def is_json_text(text: str) -> bool:
     return text.lstrip("\ufeff \t\r\n").startswith(("{", "//", "/*"))
 
 
-def try_domains(settings: Settings, text: str, file: str, records: Iterable[Logged | None]) -> Trial:
+def try_domains(settings: Settings, text: str, file: str, records: Iterable[Logged | None]) -> TextTrial:
     """Return what a text in place of all listener domains files would change, also for recorded envelopes.
 
     `file` is the name by which places in the text are known. None in `records` is a line that is no record.
@@ -58,7 +58,7 @@ def try_domains(settings: Settings, text: str, file: str, records: Iterable[Logg
     findings = Findings()
     table = _table(text, file, findings)
     if table is None or findings.errors:
-        return Trial(findings=_sorted([*findings.errors, *findings.warnings()]))
+        return TextTrial(findings=_sorted([*findings.errors, *findings.warnings()]))
     changed = replace(settings, domains=table)
     note_warnings(changed, findings)
     # The bounce rules decide on no mail.
@@ -71,7 +71,7 @@ def try_domains(settings: Settings, text: str, file: str, records: Iterable[Logg
         replay.add(record)
         is_empty = False
     verdicts = None if is_empty else replay.verdicts()
-    return Trial(
+    return TextTrial(
         findings=_sorted(findings.warnings()),
         counts=listing.counts,
         dangers=listing.dangers,

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.config.diff.trial import Trial, try_domains
+from sidecar.config.diff.trial import TextTrial, try_domains
 from sidecar.core.records import Logged, decode
 from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.core.settings.settings import Settings
@@ -46,7 +46,7 @@ class _Order(Struct, frozen=True, kw_only=True):
     file: str
 
 
-def run_trial(settings: Settings, text: str, file: str) -> Trial:
+def run_trial(settings: Settings, text: str, file: str) -> TextTrial:
     """Return what a text would change. Raise TrialError."""
     table = table_of(settings.domains)
     order = _Order(settings=replace(settings, domains=()), descriptor=table.descriptor, text=text, file=file)
@@ -64,7 +64,7 @@ def run_trial(settings: Settings, text: str, file: str) -> Trial:
     if done.returncode:
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise TrialError(f"its process ended with status {done.returncode}: {last or 'it was killed'}")
-    return msgspec.json.decode(done.stdout, type=Trial)
+    return msgspec.json.decode(done.stdout, type=TextTrial)
 
 
 def _recorded(settings: Settings, until: float) -> Iterator[Logged | None]:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from sidecar.config.diff.trial import Trial, is_json_text, try_domains
+from sidecar.config.diff.trial import TextTrial, is_json_text, try_domains
 from sidecar.core.records import decode
 from tests.building import entry, settings
 from tests.core.evaluate.recorded.samples import ours
@@ -13,10 +13,10 @@ FILE = "listener_domains.toml"
 SAME = '["bounce.example"]\nlog_oob = "LogThenDrop"\n["relay.example"]\nrelay_to = true\n'
 
 
-def tried(text: str, *records: bytes) -> Trial:
+def tried(text: str, *records: bytes) -> TextTrial:
     found = try_domains(USED, text, FILE, map(decode, records))
     # It goes over a pipe.
-    assert msgspec.json.decode(msgspec.json.encode(found), type=Trial).counts == found.counts
+    assert msgspec.json.decode(msgspec.json.encode(found), type=TextTrial).counts == found.counts
     return found
 
 

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.config.diff.trial import Trial
+from sidecar.config.diff.trial import TextTrial
 from sidecar.core.evaluate.spelling import set_values, table_lines
 from sidecar.core.settings.values import DomainEntry
 from sidecar.core.text import in_units
@@ -56,7 +56,7 @@ class TrialPage:
             raise HTTPException(503, f"There is no result: {error}.") from error
         return self._answer(request, text, found)
 
-    def _answer(self, request: Request, text: str, found: Trial | None) -> Response:
+    def _answer(self, request: Request, text: str, found: TextTrial | None) -> Response:
         return self._frame.show(request, "trial.html", text=text, found=found, effects=_EFFECTS, file=_FILE)
 
 
