@@ -54,7 +54,7 @@ def measure(operator: Operator, nodes: Sequence[Program], number: int, domains: 
                 ends[index] = time.monotonic() - started
         return len(ends) == len(nodes)
 
-    wait_until(all_serve, "all nodes serve the revision")
+    wait_until(all_serve, "all nodes serve the revision", seconds=1800)
     used = [cpu_seconds(node) - earlier for node, earlier in zip(nodes, before, strict=True)]
     times = f"first {min(ends.values()):.1f} s, last {max(ends.values()):.1f} s, CPU {median(used):.2f} s a node"
     print(f"revision {number}: {domains:,} domains on {len(nodes)} nodes: {times}")  # noqa: T201 - this is a program

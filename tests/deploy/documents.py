@@ -124,6 +124,7 @@ RUNNERS = {
     "upgrade": "in that Debian, from a package with a lower version",
     "rollback": "in that Debian, back to that package",
     "kumomta": "beside a stand-in for a node, by tests/kumomta/test_guide.py",
+    "fleet": "with a real NATS server and two nodes, by tests/fleet/policy/test_guide.py",
     "personal-data": "on a real journal and list, by tests/deploy/test_personal_data.py",
     "sendmail": "on Debian's sendmail.mc in a folder of its own, by tests/deploy/test_sendmail_recipe.py",
     "maddy": "beside a real maddy, with stand-ins for systemd's commands, by tests/interop/maddy_scenarios.py",
