@@ -20,7 +20,7 @@ from sidecar.fleet.policy.report import CanaryHealth, NodeReport
 from tests.fleet.policy.fleets import key_pair, new_key
 from tests.fleet.servers import Server, needs_nats, server
 
-pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [needs_nats]
 
 POLICY = 'listener_domains = ["domains/a.toml"]\nbounce_classifier = ["iana", "rules.toml"]\n'
 

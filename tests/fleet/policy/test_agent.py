@@ -18,7 +18,7 @@ from sidecar.fleet.policy.signature import SigningKey
 from tests.fleet.policy.fleets import DOMAINS, POLICY, Node, Publisher, files, fleet, key_pair, new_key, until
 from tests.fleet.servers import Server, needs_nats, server
 
-pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [needs_nats]
 
 Story = Callable[[Publisher], Awaitable[object]]
 

@@ -15,7 +15,7 @@ from tests.fleet.servers import Server, needs_nats, server
 from tests.mta.processes import wait_until
 from tests.wire.program import Program
 
-pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [needs_nats]
 
 FENCES = [one for one in Document(FOLDER / "fleet.md").fences() if one.language == "toml" or "fleet" in one.words]
 STATUS = "sidecar fleet status --config operator.toml"

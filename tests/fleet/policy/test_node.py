@@ -27,7 +27,7 @@ from tests.mta.processes import wait_until
 from tests.wire.client import CONTINUE, GOING_ON
 from tests.wire.program import Program
 
-pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
+pytestmark = [needs_nats]
 
 UNIT, SANDBOX = ROOT / "systemd/sidecar.service", ROOT / "tests/systemd/sandbox.py"
 POLICY = 'listener_domains = ["domains.toml"]\n'
@@ -201,7 +201,7 @@ THEFTS = (_publish, _replace, _delete, _purge, _objects, _other_report, _consume
 
 
 def test_a_stolen_credential(tmp_path: Path) -> None:
-    """With the credential of a node nobody changes the policy, nor what other nodes report; not even by a copy."""
+    """With the credential of a node no one changes the policy, nor what other nodes report; not even by a copy."""
     with permitted(tmp_path) as one:
         fleet = Fleet(tmp_path, one)
         fleet.publish(NEW)
