@@ -81,6 +81,7 @@ def test_the_life_of_the_process(tmp_path: Path) -> None:
             program.signal(signal.SIGHUP)
             bounce(program)
             wait_until(lambda: len(stored(made)) == 2, "Reception and OOB are in the stream")
+            assert os.getpriority(os.PRIO_PROCESS, shipper(program, one.port)) == os.getpriority(os.PRIO_PROCESS, 0) + 10
             os.kill(shipper(program, one.port), signal.SIGKILL)
             bounce(program)
             wait_until(lambda: len(stored(made)) == 4, "another process continues")

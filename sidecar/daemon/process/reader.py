@@ -3,9 +3,11 @@
 The supervisor never waits for it, and its faults never affect a worker: the journal keeps what it has not read.
 """
 
+import os
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from threading import Event, Thread
 from typing import Any
@@ -23,6 +25,8 @@ from sidecar.journal.read import Checkpoints
 RELOAD_GRACE = 10.0
 STOP_GRACE = 3.0
 READY_WITHIN = 30.0
+# Workers, which MTAs wait for, get the CPU first. On a machine without idle time a reader still gets a tenth of a worker's share.
+_NICENESS = 10
 
 _LOG = log.get("supervisor")
 
@@ -73,6 +77,8 @@ class ReaderProcesses(OneProcess):
 def work(control: socket.socket, reader: JournalReader, settings: Settings) -> int:
     """Follow the journal until the supervisor ends it. Return the exit status."""
     ignore_signals()
+    with suppress(OSError):  # the unit of an earlier version forbids it
+        os.nice(_NICENESS)
     log.configure(level=settings.log.level, format=settings.log.format)
     end, failed = Event(), Event()
     ours, theirs = socket.socketpair()
