@@ -25,7 +25,7 @@ from sidecar.journal.read import Checkpoints
 RELOAD_GRACE = 10.0
 STOP_GRACE = 3.0
 READY_WITHIN = 30.0
-# Workers, which MTAs wait for, get the CPU first. On a machine without idle time a reader still gets a tenth of a worker's share.
+# Workers, which MTAs wait for, get the CPU first. On a busy machine a reader still gets a tenth of a worker's share.
 _NICENESS = 10
 
 _LOG = log.get("supervisor")
