@@ -1,7 +1,6 @@
 """`sidecar run`: the milter."""
 
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -28,8 +27,6 @@ from sidecar.output.streams import sentence
 from sidecar.suppression import READER
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.lookup import Lookup, problem_of
-
-_INDEX_NICENESS: Final = 10
 
 
 def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
@@ -83,8 +80,6 @@ def _index(settings: Settings, wait: Callable[[float], bool]) -> None:
     """Keep the index of the journal for the console."""
     from sidecar.journal.index.keeping import follow  # noqa: PLC0415 - the workers do not need SQLite
 
-    # Mail goes first. The thread that answers the supervisor keeps its own.
-    os.nice(_INDEX_NICENESS)
     follow(settings, wait)
 
 
