@@ -97,7 +97,7 @@ class _Query:
         ):
             groups.append([f"{letter}{value}"] if value else [])
         groups += ([id_word(one)] for one in (self._message_id, self._session_id) if one)
-        groups += ([f"w{one}"] for one in text_words(search.text))
+        groups += ([one] for one in text_words(search.text))
         self.match = " AND ".join(map(_any_of, filter(None, groups)))
 
     def holds(self, row: Row) -> bool:

@@ -162,7 +162,7 @@ class IndexDatabase:
         self.connection.executemany(
             "INSERT INTO word (rowid, words) VALUES (?, ?)", ((key, words) for key, _, words, _ in made)
         )
-        totals.add(self.connection, _counts(row for row, _ in rows), fine_from=fine_from)
+        totals.add(self.connection, totals.count(row for row, _ in rows), fine_from=fine_from)
         return keys
 
     def delete_rows(self, rows: Sequence[StoredRow], *, counted: bool) -> None:
@@ -172,7 +172,7 @@ class IndexDatabase:
         )
         self.connection.executemany("DELETE FROM record WHERE key = ?", ((row.key,) for row in rows))
         if counted:
-            counts = _counts(rows)
+            counts = totals.count(rows)
             totals.add(self.connection, Counter({key: -count for key, count in counts.items()}), fine_from=0)
 
     def rows_of_segment(self, one: IndexedSegment, limit: int) -> list[StoredRow]:
@@ -313,11 +313,3 @@ def _segment(row: Sequence[Any]) -> IndexedSegment:
     number, path, inode, lines, done, time, first_key, last_key = row
     mark = SegmentMark(lines=lines, done=bool(done))
     return IndexedSegment(number=number, path=path, inode=inode, mark=mark, time=time, first_key=first_key, last_key=last_key)
-
-
-def _counts(rows: Iterable[Row]) -> Counter[totals.Key]:
-    counts = Counter[totals.Key]()
-    for row in rows:
-        for key in totals.keys_of(row):
-            counts[key] += row.count
-    return counts

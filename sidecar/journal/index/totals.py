@@ -6,7 +6,7 @@ Owns what is counted under which name. The caller owns the transaction.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Literal, get_args
 
 from msgspec import Struct
@@ -35,6 +35,7 @@ _OPEN_VALUES: Final = 10_000
 # The longest range that is summed up from the shortest buckets: there are 72 of them in it.
 _FINE_RANGE: Final = 6 * 3600
 _NUMBERS: Final[Mapping[Dimension, int]] = {name: number for number, name in enumerate(get_args(Dimension))}
+_TYPE, _DISPOSITION, _REASON, _PEER, _DOMAIN, _REPORTER, _BOUNCE_CLASS, _FEEDBACK_TYPE, _VERIFIED = _NUMBERS.values()
 
 Key = tuple[int, int, str]
 """A dimension's number, the begin of a bucket of the shortest step, and a value."""
@@ -66,31 +67,38 @@ def fine_buckets(database: sqlite3.Connection) -> set[int]:
     return {bucket for (bucket,) in database.execute(query, (_NUMBERS["type"], STEPS[0]))}
 
 
-def keys_of(row: Row) -> Iterator[Key]:
-    """Yield the totals in which a row counts."""
-    bucket = bucket_of(row)
-    for name, value in _values(row):
-        if value:
-            yield _NUMBERS[name], bucket, value
+def count(rows: Iterable[Row]) -> Counter[Key]:
+    """Count rows in their totals."""
+    counts = dict[Key, int]()
+    for row in rows:
+        bucket, number = bucket_of(row), row.count
+        for dimension, value in _values(row):
+            if value:
+                key = dimension, bucket, value
+                counts[key] = counts.get(key, 0) + number
+    return Counter(counts)
 
 
-def _values(row: Row) -> Iterator[tuple[Dimension, str]]:
-    yield "type", row.type
-    yield "bounce_class", row.bounce_class
-    yield "feedback_type", row.feedback_type
-    yield "reporter", row.reporter
+def _values(row: Row) -> list[tuple[int, str]]:
+    values = [
+        (_TYPE, row.type),
+        (_BOUNCE_CLASS, row.bounce_class),
+        (_FEEDBACK_TYPE, row.feedback_type),
+        (_REPORTER, row.reporter),
+    ]
     # The Reception of a bounce report is about the same report as its OOB records.
     if row.type != "Reception" or row.disposition in {"quarantined", "dropped"}:
-        yield "verified", row.verified
+        values.append((_VERIFIED, row.verified))
     if row.type == "OOB":
-        return
-    yield "disposition", row.disposition
+        return values
+    values.append((_DISPOSITION, row.disposition))
     if row.type in INCOMING:
         domain = domain_of(row.recipients[0]) if row.recipients else ""
-        yield "peer", row.peer
-        yield "domain", domain
+        values += ((_PEER, row.peer), (_DOMAIN, domain))
         if row.type == "Rejection":
-            yield "reason", shape_of_why(row.reason, peer=row.peer, domain=domain, is_counted=row.count > 1)
+            reason = shape_of_why(row.reason, peer=row.peer, domain=domain, is_counted=row.count > 1)
+            values.append((_REASON, reason))
+    return values
 
 
 def add(database: sqlite3.Connection, counts: Counter[Key], *, fine_from: int) -> None:

@@ -4,7 +4,8 @@ A word is a letter for its kind, and a value. Owns the kinds, and which characte
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from sidecar.core.names import parents
@@ -14,17 +15,17 @@ from sidecar.journal.index.row import Row
 TOKENIZER: Final = "ascii tokenchars '@.-_:/=+'"
 """The tokenizer of FTS5: it splits at blanks only, because a word has only these characters and those above ASCII."""
 
-# All other characters of ASCII are one. The mark between words, which no row has, becomes a blank.
+_KEPT: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789@.-_:/=+") | frozenset(range(128, 256))
 _MARK: Final = "\0"
-_OTHERS: Final = {code: "_" for code in range(128) if not (chr(code).isalnum() or chr(code) in "@.-_:/=+")}
-_JOINED: Final = _OTHERS | {ord(_MARK): " "}
+# All other characters of ASCII are one. The mark between words, which no row has, becomes a blank.
+_CLEAN: Final = bytes(code if code in _KEPT else ord("_" if code else " ") for code in range(256))
 # An id is random: these digits differ, and a row is compared with the whole one.
 _ID_DIGITS: Final = 16
 # A name has few labels, and each is a word.
 _PARENTS: Final = 6
 _TEXT_WORDS: Final = 64
-_LONGEST: Final = 64
-_TEXT: Final = re.compile(r"\w+(?:[@.+=-]+\w+)*")
+# It begins and ends with a letter or a digit, and a longer one is several.
+_TEXT: Final = re.compile(r"[^\W_](?:[\w@.+=-]{0,62}\w)?")
 # The networks of a peer that are words, in hexadecimal digits of an IPv6 address: IPv4's /8, /16, /24 and /32; /32, /48, /64
 # and /128.
 _IPV4_DIGITS: Final = (32, 30, 28, 26)
@@ -35,17 +36,14 @@ def words_of(row: Row) -> str:
     """Return the words of a row, with blanks between them."""
     found = [f"t{row.type}", f"k{row.type}.{row.disposition}"]
     found += [f"{letter}{value}" for letter, value in _single(row) if value]
-    domains = dict[str, None]()
-    for address in row.addresses:
-        found.append(f"a{address}")
-        if (domain := domain_of(address)) and domain not in domains:
-            domains[domain] = None
-            domains |= dict.fromkeys(_with_dot(parents(domain)))
-    found += [f"d{domain}" for domain in domains]
+    addresses = row.addresses
+    found += [f"a{address}" for address in addresses]
+    # A word that is there twice counts once.
+    found += [word for domain in {*map(domain_of, addresses)} if domain for word in _domain_words(domain)]
     if (peer := packed(row.peer)) is not None:
         found += _network_words(peer)
-    found += [f"w{word}" for word in text_words(f"{row.reason} {row.peer_name}")]
-    return _MARK.join(found).translate(_JOINED).lower()
+    found += text_words(f"{row.reason} {row.peer_name}")
+    return clean(_MARK.join(found))
 
 
 def _single(row: Row) -> tuple[tuple[str, str], ...]:
@@ -64,8 +62,8 @@ def _single(row: Row) -> tuple[tuple[str, str], ...]:
 
 
 def clean(word: str) -> str:
-    """Return a word with the characters that words have."""
-    return word.translate(_OTHERS).lower()
+    """Return a word, or several with marks between them, with the characters that words have."""
+    return word.lower().encode().translate(_CLEAN).decode()
 
 
 def id_word(text: str) -> str:
@@ -79,8 +77,9 @@ def domain_of(address: str) -> str:
 
 
 def text_words(text: str) -> list[str]:
-    """Return the different words of a text, in lower case, some at most."""
-    return [*dict.fromkeys([word[:_LONGEST] for word in _TEXT.findall(text.lower())])][:_TEXT_WORDS]
+    """Return the words of a text, some at most."""
+    found = dict.fromkeys(_TEXT.findall(text.lower()))
+    return [f"w{word}" for word in islice(found, _TEXT_WORDS)]
 
 
 def network_word(low: bytes, bits: int) -> str:
@@ -101,9 +100,9 @@ def _digits(address: bytes) -> tuple[int, ...]:
     return _IPV4_DIGITS if address.startswith(MAPPED) else _IPV6_DIGITS
 
 
-def _with_dot(domains: Iterable[str]) -> Iterator[str]:
-    """Yield the first domains that are more than a top-level domain."""
-    for number, domain in enumerate(domains):
-        if number == _PARENTS or "." not in domain:
-            return
-        yield domain
+# An address has at most 320 characters.
+@lru_cache(maxsize=2048)
+def _domain_words(domain: str) -> tuple[str, ...]:
+    """Return the words of a domain and of its first parents, but for top-level domains."""
+    above = (one for one in islice(parents(domain), _PARENTS) if "." in one)
+    return tuple(f"d{one}" for one in (domain, *above))
