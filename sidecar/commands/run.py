@@ -1,5 +1,6 @@
 """`sidecar run`: the milter."""
 
+import gc
 import importlib
 import signal
 import sys
@@ -27,6 +28,8 @@ from sidecar.output.streams import sentence
 from sidecar.suppression import READER
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.lookup import Lookup, problem_of
+
+_INDEX_GARBAGE: Final = 200_000
 
 
 def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
@@ -80,6 +83,8 @@ def _index(settings: Settings, wait: Callable[[float], bool]) -> None:
     """Keep the index of the journal for the console."""
     from sidecar.journal.index.keeping import follow  # noqa: PLC0415 - the workers do not need SQLite
 
+    # The rows of a transaction are no garbage.
+    gc.set_threshold(_INDEX_GARBAGE)
     follow(settings, wait)
 
 

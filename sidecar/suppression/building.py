@@ -26,6 +26,7 @@ from sidecar.suppression.rules import Event, Ruleset
 from sidecar.suppression.schema import Row, event_of, row_of
 from sidecar.suppression.segments import Progress, SegmentReader
 from sidecar.suppression.sorting import EventSorter
+from sidecar.suppression.states import without_later
 from sidecar.suppression.store import Database, uri_of
 
 # Events of one address that are in memory at once, besides those that are kept. Addresses of one statement.
@@ -84,6 +85,7 @@ class Builder:
         self._directories = settings.journal.directories
         self._checkpoints = Checkpoints(settings.checkpoints_directory)
         self._reader = Reader.of(settings)
+        self._is_node = settings.fleet is not None
         self._wait, self._clock, self._show = wait, clock, show
 
     def build(self, why: str, *, copy: bool = True) -> Built:
@@ -133,12 +135,16 @@ class Builder:
         given = revisions.read_given(lock_of(self._list))
         with self._show("events", events.count) as bar, database.loading():
             found = events.by_address(lambda: bar.set(events.taken, events.taken))
-            kept = ((address, _kept(own, rules, now)) for address, own in found)
+            kept = ((address, self._one_time(_kept(own, rules, now))) for address, own in found)
             for some in _pieces(kept, _TOGETHER):
                 self._require_time()
                 database.load(some, rules=rules, now=now)
                 bar.set(events.taken, events.taken)
             database.load_state(progress, self._reader.fingerprint, now=now, given=given)
+
+    def _one_time(self, events: set[Event]) -> set[Event]:
+        """Return the events of a node without those of the journal that the list has with a corrected time."""
+        return without_later(events, events) if self._is_node else events
 
     def _require_time(self) -> None:
         if self._wait(0.0):

@@ -51,11 +51,9 @@ class ReadState(Struct, frozen=True, kw_only=True):
 
     def corrected(self, own: Collection[Event], now: int) -> set[Event]:
         """Return what this node has, and what the stream has of it, without the times of a clock that was wrong."""
-        known = {*map(_identity, self.events)}
-        late = now * MICROSECONDS + _AHEAD
-        # Read from the journal again, after the stream has corrected it.
-        again = {event for event in own if event.time > late and _identity(event) in known}
-        return {*own} - (self.written - self.events) - again | self.events
+        late = {event for event in own if event.time > now * MICROSECONDS + _AHEAD}
+        right = without_later({*own} - late, self.events) | without_later(late, self.events, reports=True)
+        return right - (self.written - self.events) | self.events
 
 
 class _StateHead(Struct):
@@ -129,6 +127,19 @@ def _is_valid(event: _Event, kind: StateKind) -> bool:
     words = event.word == printable(event.word[:REASON_LIMIT]) and event.id == bounded_id(event.id)
     ids = all(one.isascii() and one.isprintable() for one in event.verified_ids)
     return of_kind and words and ids and 0 < event.time <= LATEST * MICROSECONDS and 0 <= event.expires <= LATEST
+
+
+def without_later(events: Iterable[Event], known: Iterable[Event], *, reports: bool = False) -> set[Event]:
+    """Return events without changes by hand that are known with an earlier time, which the stream has corrected.
+
+    The ids of changes are unique. With `reports`, those are left out, too.
+    """
+    times = {_identity(event): event.time for event in sorted(known, reverse=True)}
+    return {
+        event
+        for event in events
+        if (event.kind == "report" and not reports) or event.time <= times.get(_identity(event), event.time)
+    }
 
 
 def _identity(event: Event) -> tuple[str, ...]:

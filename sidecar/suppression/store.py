@@ -28,6 +28,7 @@ from sidecar.suppression.reading import Said
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.schema import ENTRY_INDEX, Row, event_of, row_of
 from sidecar.suppression.segments import Progress
+from sidecar.suppression.states import without_later
 
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 BUSY_SECONDS: Final = 30.0
@@ -198,7 +199,8 @@ class Database:
         with self._transaction():
             for address, events in new.items():
                 before = self._events(address)
-                self._replace(address, before, rules.kept(before.union(events), now), rules, now)
+                after = before.union(events if not self._node else without_later(events, before))
+                self._replace(address, before, rules.kept(after, now), rules, now)
             if progress is not None:
                 self._put_progress(progress)
 

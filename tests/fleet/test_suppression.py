@@ -255,6 +255,7 @@ def test_commands_and_http(tmp_path: Path) -> None:
         with unstarted as program, sharing(a, b):
             config = config_of(a, one)
             wait_until(lambda: sidecar("list", "--config", str(config)).exit_code == 0, "the list exists")
+            wait_until((program.directory / "state/suppression.db").exists, "the program has its list")
             _put(program, A)
             wait_until(lambda: A in listed(a) and A in listed(b), "the change is everywhere")
             made = sidecar("add", "--config", str(config), "--reason", "by phone", B)

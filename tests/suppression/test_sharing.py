@@ -152,8 +152,10 @@ def complaint(time: float = 0, *, id: str = "m1") -> Event:  # noqa: A002 - as i
     return Event(time=int((BEGIN + time * DAY) * 1_000_000), id=id, word="abuse")
 
 
+# The record of a change has an id of its own.
+UNIQUE = EVENTS.map(lambda event: event if event.kind == "report" else replace(event, id=f"{event.id}{event.time}"))
 STEPS: st.SearchStrategy[Any] = st.one_of(
-    st.tuples(st.just("read"), st.integers(0, 2), st.lists(EVENTS, min_size=1, max_size=8)),
+    st.tuples(st.just("read"), st.integers(0, 2), st.lists(UNIQUE, min_size=1, max_size=8)),
     st.tuples(st.sampled_from(["step", "restart", "rewind", "lose", "renew"]), st.integers(0, 2), st.just([])),
 )
 
@@ -173,7 +175,8 @@ def test_all_lists_are_equal(steps: list[tuple[str, int, list[Event]]]) -> None:
             elif action == "rewind":
                 node.restart(StreamPlace())
             elif action == "renew":
-                # A new list, with what the stream has.
+                # A new list, with what the stream has; that is everything.
+                node.restart()
                 settle(node)
                 nodes[number].close()
                 nodes[number] = node = Node(node.name, node.stream)
@@ -255,6 +258,18 @@ def test_a_removal_of_a_wrong_clock(*, renewed: bool) -> None:
         assert a.database.newest(A, "add") < (NOW + DAY) * 1_000_000
 
 
+def test_a_clock_that_stays_wrong() -> None:
+    """Its node reads its journal again: its removal has the time that the stream has corrected once."""
+    with fleet(2) as (a, b):
+        a.clock = NOW + 3650 * DAY
+        for hours in range(3):
+            a.stream.clock = NOW + hours * 3600
+            a.read(remove(3650))
+            a.restart()
+            settle(a, b)
+            assert [event.time for event in b.database.history(A)] == [NOW * 1_000_000]
+
+
 def test_a_report_of_a_wrong_clock() -> None:
     """It counts, and a removal cancels it."""
     with fleet() as (a, b, c):
@@ -300,6 +315,47 @@ def test_erased_before_a_rebuild(tmp_path: Path) -> None:
         settle(new)
         assert (new.entry(), new.entry("b@example.net") is not None) == (None, True)
         assert not any(b"m1" in one.content for one in new.stream.messages.values() if one.key == key_of(A))
+
+
+def test_erased_elsewhere() -> None:
+    """A node forgets what others know, too, until they publish it again."""
+    with fleet(2) as (a, b):
+        a.read(complaint(1))
+        settle(a, b)
+        assert b.database.erase(A, NOW)
+        settle(a, b)
+        assert (b.entry(), b.database.history(A)) == (None, [])
+        a.read(complaint(2, id="m2"))
+        settle(a, b)
+        assert len(b.database.history(A)) == 2
+
+
+def test_nothing_is_published_before_all_is_read() -> None:
+    """A new list has less than the stream: its state must not replace the one there."""
+    with fleet(1) as nodes:
+        for number in range(10):
+            nodes[0].read(complaint(number, id="old"), address=f"{number}@example.net")
+        settle(*nodes)
+        nodes[0].close()
+        nodes[0] = node = Node("mx0", nodes[0].stream)
+        for number in range(10):
+            node.read(complaint(number, id="new"), address=f"{number}@example.net")
+        while node.sharing.step():
+            assert all(b'"old"' in one.content for one in node.stream.messages.values())
+        settle(node)
+        assert all(b'"new"' in one.content and b'"old"' in one.content for one in node.stream.messages.values())
+
+
+def test_ended_states() -> None:
+    """A node publishes that its reports do not count any more."""
+    with fleet(2) as (a, b):
+        a.read(replace(complaint(1), word="InvalidRecipient"))
+        settle(a, b)
+        a.clock = NOW + 300 * DAY
+        assert a.database.delete_expired(RULES, a.clock) == 1
+        settle(a, b)
+        assert b.database.history(A) == []
+        assert [one.lasts for one in a.stream.messages.values()] == [30 * DAY]
 
 
 def test_ended_entries() -> None:
