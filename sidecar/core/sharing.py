@@ -48,9 +48,10 @@ class Arrivals(Struct, frozen=True, kw_only=True):
 class Exchange(Protocol):
     """The stream of states, which another thread reads and writes. Nothing here waits or raises.
 
-    `error` is the last error in words.
+    `is_up` while there is a connection. `error` is the last error in words; the list clears it.
     """
 
+    is_up: bool
     error: str
 
     @property

@@ -36,7 +36,7 @@ _DOWN_SECONDS: Final = 0.1
 _API_SECONDS: Final = 10.0
 # The server removes the consumer of a node that is gone.
 _GONE_SECONDS: Final = 120.0
-_STOP_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 2.0
 _RESTART_SECONDS: Final = 5.0
 # Messages that are published before others are read.
 _TURN: Final = 50
@@ -67,7 +67,7 @@ class ListExchange:
         self._outbox: deque[NodeState] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event
-        self._is_read = False
+        self._is_read = self.is_up = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.error = ""
@@ -128,7 +128,7 @@ class ListExchange:
                 for task in done:
                     task.result()
             finally:
-                self._is_read = False
+                self._is_read = self.is_up = False
                 for task in (reading, writing):
                     await cancel(task)
         except (NatsError, TimeoutError) as error:
@@ -172,6 +172,7 @@ class ListExchange:
         """Read until the connection was lost, or the server has lost the consumer."""
         lost = connection.client.stats["reconnects"]
         pending = (await subscription.consumer_info()).num_pending or 0
+        self.is_up = True
         while connection.is_up and connection.client.stats["reconnects"] == lost:
             self._is_read = not pending
             messages = await _fetch(subscription, min(pending, _BATCH) or 1)
@@ -185,8 +186,10 @@ class ListExchange:
                     pending = (await subscription.consumer_info()).num_pending or 0
                 except (NatsError, TimeoutError):
                     return
-            self.error = connection.fault or self.error
-        self._is_read = False
+            self.is_up = connection.is_up
+            if connection.fault:
+                self.error, connection.fault = connection.fault, ""
+        self._is_read = self.is_up = False
 
     async def _deliver(self, messages: Sequence[Msg]) -> None:
         if messages:

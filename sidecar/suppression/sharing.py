@@ -63,7 +63,7 @@ class Sharing:
         self._store = database.get_property("store") or ""
         self._stream = _stored_place(database).stream
         self._sent: dict[tuple[StateKind, str], _Publication] = {}
-        self._current_at = time.monotonic()
+        self._current_at, self._has_all, self._was_up = time.monotonic(), False, True
         self._log_at, self._unlogged = 0.0, 0
         self._refused_at, self._refusal = 0, ""
         self._late_since, self._show_at = 0, 0.0
@@ -71,11 +71,12 @@ class Sharing:
 
     def step(self) -> bool:
         """Apply what arrived, and publish what changed. Return True if there is more to do. Raise StoreError."""
-        moved = self._receive()
-        if self._exchange.is_current and not moved:
-            moved = self._publish()
-        self._report(is_moved=moved)
-        return moved
+        received = self._receive()
+        # Before it has read all, this list can have less than the stream has of it.
+        self._has_all |= self._exchange.is_current and not received
+        published = self._has_all and self._publish()
+        self._report(is_moved=received or published)
+        return received or published
 
     def _receive(self) -> bool:
         arrivals = self._exchange.receive()
@@ -115,6 +116,11 @@ class Sharing:
             self._log_at, self._unlogged = now + _LOG_SECONDS, 0
 
     def _publish(self) -> bool:
+        if self._exchange.is_up and not self._was_up:
+            self._sent.clear()  # what was on its way is lost
+        self._was_up = self._exchange.is_up
+        if not self._was_up:
+            return False
         now, new = time.monotonic(), []
         waiting = dict[tuple[StateKind, str], _Publication]()
         kinds: tuple[StateKind, ...] = ("changes", "reports")
@@ -134,14 +140,13 @@ class Sharing:
         now = time.monotonic()
         if self._exchange.is_current and not is_moved:
             self._current_at = min((one.first for one in self._sent.values()), default=now)
+            if not self._sent:
+                self._exchange.error = ""
         if now - self._current_at < _LATE_SECONDS:
             found, self._late_since = (self._refused_at, self._refusal), 0
         elif now < self._show_at:
             return
         else:
-            if not self._exchange.is_current:
-                # What was on its way is lost: it is published again as soon as the servers are back.
-                self._sent.clear()
             self._late_since = self._late_since or int(self._clock() - (now - self._current_at))
             found, self._show_at = (self._late_since, self._why()), now + _LATE_SECONDS
         if found != self._shown:

@@ -56,7 +56,7 @@ class StreamExchange:
         self._stream, self._node, self._batch = stream, node, batch
         self._place = place if place.stream == stream.name else StreamPlace(stream=stream.name)
         self._is_new = place.stream != stream.name
-        self.error, self.is_lost = "", False
+        self.is_up, self.error, self.is_lost = True, "", False
 
     def _next(self) -> list[ArrivedState]:
         later = [one for one in self._stream.messages.values() if one.number > self._place.number]
@@ -344,6 +344,33 @@ def test_nothing_is_published_before_all_is_read() -> None:
             assert all(b'"old"' in one.content for one in node.stream.messages.values())
         settle(node)
         assert all(b'"new"' in one.content and b'"old"' in one.content for one in node.stream.messages.values())
+
+
+def test_a_busy_stream() -> None:
+    """A node that is behind others publishes its own changes at once, when it had everything once."""
+    with fleet(2) as (a, b):
+        settle(a, b)
+        for number in range(50):
+            b.read(complaint(1), address=f"{number}@example.net")
+        settle(b)
+        a.read(complaint(1))
+        a.sharing.step()
+        assert (a.exchange.is_current, "mx0" in {node for node, *_ in a.stream.messages}) == (False, True)
+
+
+def test_a_connection_that_was_lost() -> None:
+    """What was on its way is published again with the next connection, without a pause."""
+    with fleet(1) as (a,):
+        settle(a)
+        a.exchange.is_lost = True
+        a.read(complaint(1))
+        settle(a)
+        a.exchange.is_up = False
+        settle(a)
+        assert not a.stream.messages
+        a.exchange.is_up, a.exchange.is_lost = True, False
+        settle(a)
+        assert len(a.stream.messages) == 1
 
 
 def test_ended_states() -> None:
