@@ -1,156 +1,21 @@
 """The lists of nodes that share one: equal in whatever order states arrive, and whoever writes them."""
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule, SuppressionSettings
-from sidecar.core.sharing import Arrivals, ArrivedState, NodeState, StreamPlace
-from sidecar.suppression.node_store import NodeStore
-from sidecar.suppression.opening import _prepare, open_store
-from sidecar.suppression.reading import Said
+from sidecar.core.settings.suppression import SuppressionRule, SuppressionSettings
+from sidecar.core.sharing import StreamPlace
+from sidecar.suppression.opening import open_store
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
-from sidecar.suppression.sharing import Sharing, first_place
-from sidecar.suppression.states import RefusedError, address_of, decode, encode, key_of
+from sidecar.suppression.states import encode, key_of
+from tests.suppression.nodes import NOW, RULES, A, Node, Stream, add, complaint, fleet, remove, settle
 from tests.suppression.records import BEGIN, DAY
 from tests.suppression.test_rules import EVENTS
-
-A = "a@example.net"
-NOW = BEGIN + 20 * DAY
-RULES = Ruleset(SUPPRESSION_RULES, proof_age=30 * DAY)
-
-
-class Stream:
-    """The newest message of each subject, as the server has them. `clock` is its time."""
-
-    def __init__(self, name: str = "1") -> None:
-        self.name, self.number, self.clock = name, 0, NOW
-        self.messages: dict[tuple[str, str, str], ArrivedState] = {}
-
-    def put(self, node: str, state: NodeState) -> None:
-        """Store a message."""
-        self.number += 1
-        self.messages[node, state.kind, state.key] = ArrivedState(
-            kind=state.kind,
-            key=state.key,
-            content=state.content,
-            lasts=state.lasts,
-            node=node,
-            number=self.number,
-            stored=self.clock * 1_000_000,
-        )
-
-
-class StreamExchange:
-    """Reads some messages at a time. What is published while `is_lost` never arrives."""
-
-    def __init__(self, stream: Stream, node: str, place: StreamPlace, *, batch: int = 3) -> None:
-        self._stream, self._node, self._batch = stream, node, batch
-        self._place = place if place.stream == stream.name else StreamPlace(stream=stream.name)
-        self._is_new = place.stream != stream.name
-        self.is_up, self.error, self.is_lost = True, "", False
-
-    def _next(self) -> list[ArrivedState]:
-        later = [one for one in self._stream.messages.values() if one.number > self._place.number]
-        return sorted(later, key=lambda one: one.number)[: self._batch]
-
-    @property
-    def is_current(self) -> bool:
-        """As in `Exchange`, like the others."""
-        return not self._is_new and not self._next()
-
-    def receive(self) -> Arrivals | None:
-        """Return the next few."""
-        if self.is_current:
-            return None
-        self._is_new, states = False, self._next()
-        if states:
-            self._place = replace(self._place, number=states[-1].number)
-        return Arrivals(place=self._place, states=tuple(states))
-
-    def publish(self, states: Sequence[NodeState]) -> None:
-        """Store all at once."""
-        if not self.is_lost:
-            for one in states:
-                self._stream.put(self._node, one)
-
-
-class Node:
-    """A list in memory. `restart` reads the stream from its place again."""
-
-    def __init__(self, name: str, stream: Stream, *, rules: Ruleset = RULES, store: str = "plain") -> None:
-        self.name, self.stream, self.rules, self.clock = name, stream, rules, NOW
-        connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.database = NodeStore(connection, Path(":memory:"), None)
-        _prepare(connection, 0, store)
-        self.database.share(name)
-        self.shown = (0, "")
-        self.restart()
-
-    def restart(self, place: StreamPlace | None = None) -> None:
-        """Begin as a new process."""
-        self.exchange = StreamExchange(self.stream, self.name, place or first_place(self.database))
-        self.sharing = Sharing(
-            self.database, self.exchange, node=self.name, rules=self.rules, clock=lambda: self.clock, show=self._show
-        )
-
-    def _show(self, since: int, why: str) -> None:
-        self.shown = since, why
-
-    def read(self, *events: Event, address: str = A) -> None:
-        """Read events from the journal."""
-        said = [Said(address=address, event=one) for one in events]
-        self.database.apply(said, None, rules=self.rules, now=self.clock)
-
-    def entry(self, address: str = A) -> ListEntry | None:
-        """Return an entry without its address."""
-        found = self.database.find(address, self.clock)
-        return found and ListEntry(**{name: getattr(found, name) for name in ListEntry.__struct_fields__})
-
-    def close(self) -> None:
-        """Forget the list."""
-        self.database.close()
-
-
-@contextmanager
-def fleet(count: int = 3, **more: Any) -> Iterator[list[Node]]:
-    stream = Stream()
-    nodes = [Node(f"mx{number}", stream, **more) for number in range(count)]
-    try:
-        yield nodes
-    finally:
-        for node in nodes:
-            node.close()
-
-
-def settle(*nodes: Node) -> None:
-    """Let all nodes receive and publish until nothing moves."""
-    for _ in range(1000):
-        moved = [node.sharing.step() for node in nodes]
-        if not any(moved):
-            return
-    raise AssertionError("the nodes publish without end")
-
-
-def add(time: float = 0, *, expires: int = 0, id: str = "add") -> Event:  # noqa: A002 - as in Event
-    return Event(time=int((BEGIN + time * DAY) * 1_000_000), id=id, kind="add", word="by hand", expires=expires)
-
-
-def remove(time: float = 0, *, id: str = "remove") -> Event:  # noqa: A002 - as in Event
-    return Event(time=int((BEGIN + time * DAY) * 1_000_000), id=id, kind="remove", word="")
-
-
-def complaint(time: float = 0, *, id: str = "m1") -> Event:  # noqa: A002 - as in Event
-    return Event(time=int((BEGIN + time * DAY) * 1_000_000), id=id, word="abuse")
-
 
 # The record of a change has an id of its own.
 UNIQUE = EVENTS.map(lambda event: event if event.kind == "report" else replace(event, id=f"{event.id}{event.time}"))
@@ -439,44 +304,6 @@ def test_overwritten() -> None:
         assert all(node.entry() for node in (a, b, c))
 
 
-def state_of(event: Event, **more: Any) -> ArrivedState:
-    made = encode(A, "reports" if event.kind == "report" else "changes", [event], node="mx0", store="plain")
-    content = {**msgspec.json.decode(made.content), **more}
-    values = {"node": "mx0", "number": 1, "stored": NOW * 1_000_000, "kind": made.kind, "key": made.key}
-    return ArrivedState(**{**values, "content": msgspec.json.encode(content)})  # type: ignore[arg-type]
-
-
-def refusal(state: ArrivedState) -> tuple[str, bool]:
-    with pytest.raises(RefusedError) as caught:
-        decode(state, store="plain")
-    return str(caught.value), caught.value.later
-
-
-@pytest.mark.parametrize(
-    ("state", "why", "later"),
-    [
-        (state_of(complaint(), version=2, events=7), "its version is 2, and this program reads 1", True),
-        (state_of(complaint(), store="hashed 00ff"), "all nodes need the same `store`", True),
-        (state_of(complaint(), node="mx1"), "its subject is of another node or address", False),
-        (state_of(complaint(), address="b@example.net"), "its subject is of another node or address", False),
-        (replace(state_of(remove()), kind="reports"), "it has an event that is not valid", False),
-        (replace(state_of(add()), kind="reports"), "it has an event that is not valid", False),
-        (replace(state_of(complaint()), kind="changes"), "it has an event that is not valid", False),
-        (state_of(replace(complaint(), word="a\nb")), "it has an event that is not valid", False),
-        (state_of(replace(complaint(), word="a" * 201)), "it has an event that is not valid", False),
-        (state_of(replace(complaint(), id="a" * 65)), "it has an event that is not valid", False),
-        (state_of(replace(complaint(), time=10**18)), "it has an event that is not valid", False),
-        (state_of(replace(complaint(), verified_ids=("a\nb",))), "it has an event that is not valid", False),
-        (state_of(replace(add(), expires=-1)), "it has an event that is not valid", False),
-        (replace(state_of(complaint()), content=b"[" * 100_000), "it is no state", False),
-        (replace(state_of(complaint()), content=b'{"stream":"s","seq":1}'), "it is no state", False),
-        (replace(state_of(complaint()), content=b"\xff"), "it is no state", False),
-    ],
-)
-def test_refused(state: ArrivedState, why: str, *, later: bool) -> None:
-    assert (why in (found := refusal(state))[0], found[1]) == (True, later)
-
-
 def test_refused_states_are_read_again() -> None:
     """A newer program publishes: an older one reads it after its update, and applies the others meanwhile."""
     with fleet() as (a, b, _):
@@ -503,14 +330,6 @@ def test_other_rules() -> None:
         a.read(complaint(1))
         settle(a, b)
         assert (a.entry() is not None, b.entry()) == (True, None)
-
-
-@given(address=st.text(max_size=330))
-def test_keys(address: str) -> None:
-    key = key_of(address)
-    assert address_of(key) == address
-    assert set(key) <= {*"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"}
-    assert address_of(key + "=") is None
 
 
 def test_the_status_shows_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
