@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -51,9 +52,9 @@ class Cost(Struct, kw_only=True):
     stream: int
     store: int
     traffic: int
+    written: int
     shipper_cpu: float
     servers_cpu: list[float]
-    shipper_memory: int
     server_memory: int
     elapsed: float
 
@@ -66,35 +67,27 @@ def main() -> None:
     samples = _samples()
     console = Console(width=150)
     console.print(f"{sum(map(len, samples.values()))} records as samples; load average {os.getloadavg()[0]:.0f}")
-    columns = (
-        "servers, compression",
-        "bytes/record",
-        "stream",
-        "store",
-        "traffic",
-        "shipper, s/1000",
-        "servers, s/1000",
-        "MB",
-        "records/s",
-    )
+    sizes = ("bytes/record", "stream", "store", "written", "traffic")
+    columns = ("servers, compression", *sizes, "shipper, s/1000", "servers, s/1000", "server, MB", "records/s")
     table = Table(*columns)
     for size in (1, 3):
         for compression in ("s2", "none"):
-            table.add_row(*_row(_measure(samples, wanted.records, size, compression)))
+            table.add_row(*_row(measure(samples, wanted.records, size, compression)))
     console.print(table)
     console.print(
-        "stream: on the disk of each server; store: with what replication keeps; traffic: between servers, of each record."
+        "Bytes of a record in the journal, on the disk of each server, there with what replication keeps, written there,"
     )
+    console.print("and sent between servers. Seconds of CPU time.")
 
 
 def _row(cost: Cost) -> Iterator[str]:
     yield cost.name
-    for size in (cost.journal, cost.stream, cost.store, cost.traffic):
+    for size in (cost.journal, cost.stream, cost.store, cost.written, cost.traffic):
         yield f"{size / cost.records:.0f}"
     thousands = cost.records / 1000
     yield f"{cost.shipper_cpu / thousands:.3f}"
     yield " + ".join(f"{one / thousands:.3f}" for one in cost.servers_cpu)
-    yield f"{cost.shipper_memory / 1e6:.0f}, {cost.server_memory / 1e6:.0f}"
+    yield f"{cost.server_memory / 1e6:.0f}"
     yield f"{cost.records / cost.elapsed:.0f}"
 
 
@@ -165,12 +158,14 @@ def _write(made: Settings, samples: dict[str, list[dict[str, Any]]], number: int
 # --- measuring
 
 
-def _measure(samples: dict[str, list[dict[str, Any]]], number: int, size: int, compression: str) -> Cost:
+def measure(samples: dict[str, list[dict[str, Any]]], number: int, size: int, compression: str) -> Cost:
+    """Ship so many records to so many servers."""
     with TemporaryDirectory() as folder, _servers(size) as servers:
         made = with_fleet(Path(folder), *servers)
         make_stream(made, replicas=size, compression=compression)
         journal = _write(made, samples, number)
         before = [_cpu(one.pid) for one in servers]
+        written = _written(servers)
         traffic, children = _traffic(servers), resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.monotonic()
         end = _FORK.Event()
@@ -178,7 +173,6 @@ def _measure(samples: dict[str, list[dict[str, Any]]], number: int, size: int, c
         process.start()
         wait_until(lambda: count(made) == number, "all is shipped", seconds=1200)
         elapsed = time.monotonic() - began
-        memory = _memory(process.pid or 0)
         end.set()
         process.join()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -189,9 +183,9 @@ def _measure(samples: dict[str, list[dict[str, Any]]], number: int, size: int, c
             stream=_size(servers[0], "streams/sidecar_records/msgs"),
             store=_size(servers[0], ""),
             traffic=_traffic(servers) - traffic,
+            written=(_written(servers) - written) // size,
             shipper_cpu=after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime,
             servers_cpu=sorted((_cpu(one.pid) - then for one, then in zip(servers, before, strict=True)), reverse=True),
-            shipper_memory=memory,
             server_memory=max(_memory(one.pid) for one in servers),
             elapsed=elapsed,
         )
@@ -218,6 +212,12 @@ def _traffic(servers: Sequence[Server]) -> int:
         return 0
     found = [httpx.get(f"http://127.0.0.1:{one.monitor}/routez").json()["routes"] for one in servers]
     return sum(route["out_bytes"] for routes in found for route in routes)
+
+
+def _written(servers: Sequence[Server]) -> int:
+    """Return the bytes that all servers have written to their disks."""
+    found = [Path(f"/proc/{one.pid}/io").read_text() for one in servers]
+    return sum(int(re.findall(r"(?m)^write_bytes: (\d+)$", text)[0]) for text in found)
 
 
 def _size(one: Server, below: str) -> int:
