@@ -39,7 +39,7 @@ help:
 	@echo "make interop runs maddy and newer Postfixes with it (as root, with Go, some 8 minutes; RELEASES=... or POSTFIX=FOLDER for others)"
 	@echo "make bench   compares its speed with no milter, no-op milters and mail filters (as root, some 30 minutes; see BENCH=--help)"
 	@echo "make fuzz    looks for input that breaks a reader or a rule ($(FUZZ_SECONDS) seconds: FUZZ_SECONDS=... for another time)"
-	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads (as root, some 20 minutes; see SOAK=--help)"
+	@echo "make soak    attacks the sidecar: faults, floods, random sessions, hostile loads, a fleet (as root, some 45 minutes; see SOAK=--help)"
 	@echo "make clean   removes what the others made"
 
 setup: $(VENV)/.program
