@@ -25,12 +25,13 @@ CHECKED := tests/core tests/config tests/journal tests/suppression tests/command
 	tests/test_architecture.py tests/test_log.py tests/test_packaging.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test dist deb test-packages interop bench fuzz soak build-packages mta-packages tools-packages \
+.PHONY: help setup demo demo-console screenshots check test dist deb test-packages interop bench fuzz soak build-packages mta-packages tools-packages \
 	interop-packages bench-packages deb-packages sendmail clean
 
 help:
 	@echo "make setup   puts the program into $(VENV): $(RUN)/sidecar"
 	@echo "make demo    shows the sidecar at work beside a real Postfix (as root; 40 seconds the first time, then 3)"
+	@echo "make demo-console  keeps the demo running, with the console in a browser (as root, until Ctrl-C)"
 	@echo "make check   runs ruff, mypy and the tests that start no other program (1 minute)"
 	@echo "make test    runs all checks and tests, and measures coverage (as root, with Postfix and Sendmail; 4 minutes)"
 	@echo "make deb     builds a Debian 12 package: dist/sidecar_VERSION_amd64.deb"
@@ -47,6 +48,12 @@ setup: $(VENV)/.program
 
 demo: $(VENV)/.program mta-packages
 	@$(RUN)/python -m tests.demo
+
+demo-console: $(VENV)/.program mta-packages
+	@$(RUN)/python -m tests.demo.console
+
+screenshots: $(VENV)/.tools mta-packages tools-packages
+	@$(RUN)/python -m tests.demo.screenshots
 
 check: $(VENV)/.tools
 	@echo "Checking style and types."

@@ -30,7 +30,7 @@ OK = 250
 def main() -> int:
     """Send the messages, print the results, and return the exit status."""
     console = Console(highlight=False)
-    if why_not := _missing():
+    if why_not := missing():
         console.print(why_not)
         return 1
     began = time.monotonic()
@@ -44,6 +44,7 @@ def main() -> int:
         console.print(Text(fault, style="bold red"))
     summary = f"[bold red]{_count(len(faults))} wrong.[/]" if faults else "[bold green]All results are as expected.[/]"
     console.print(f"\n{summary} The demonstration took {time.monotonic() - began:.1f} seconds, and has stopped both Postfixes.")
+    console.print("The console shows these records in a browser: make demo-console")
     return 1 if faults else 0
 
 
@@ -51,7 +52,8 @@ def _count(results: int) -> str:
     return "1 result is" if results == 1 else f"{results} results are"
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
+    """Return what the demonstration lacks on this machine."""
     if os.geteuid():
         return "The demonstration starts a private Postfix, which needs root. Run it as root."
     if shutil.which("postfix") is None:

@@ -25,10 +25,15 @@ class Played(Struct, frozen=True, kw_only=True):
 def play() -> Iterator[Played]:
     """Yield each scene when it was played. Stop all that was started at the end, also if the caller stops early."""
     with house(domains=DOMAINS, relay_hosts=RELAY_HOSTS) as home:
-        for scene in SCENES:
-            outcome = home.offer(scene.sender, scene.recipients, scene.content, peer=scene.peer)
-            yield _compare(scene, outcome)
-        yield _compare(REAL_BOUNCE, _let_a_neighbour_bounce(home))
+        yield from play_in(home)
+
+
+def play_in(home: House) -> Iterator[Played]:
+    """Yield each scene when it was played."""
+    for scene in SCENES:
+        outcome = home.offer(scene.sender, scene.recipients, scene.content, peer=scene.peer)
+        yield _compare(scene, outcome)
+    yield _compare(REAL_BOUNCE, _let_a_neighbour_bounce(home))
 
 
 def _let_a_neighbour_bounce(home: House) -> Outcome:

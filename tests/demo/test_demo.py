@@ -45,6 +45,6 @@ def test_a_wrong_outcome_fails_the_demonstration(monkeypatch: pytest.MonkeyPatch
     outcome = Outcome(answers=None, refused=Answer(code=250, text="2.0.0 Ok"), records=[], delivered={})
     played = Played(scene=SCENES[0], outcome=outcome, faults=("the answer: '250' instead of '550'",))
     monkeypatch.setattr(demo, "play", lambda: iter([played]))
-    monkeypatch.setattr(demo, "_missing", lambda: None)
+    monkeypatch.setattr(demo, "missing", lambda: None)
     assert demo.main() == 1
     assert "1 result is wrong" in capsys.readouterr().out
