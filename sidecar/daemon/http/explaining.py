@@ -14,16 +14,18 @@ T = TypeVar("T")
 
 
 class ExplainerThread:
-    """The thread of explanations: each can take a second, and nothing else waits for it."""
+    """The thread of explanations: each can take a second, and nothing else waits for it. At most `limit` are in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = EXPLAINING_LIMIT) -> None:
+        self._limit = limit
         self._thread = ThreadPoolExecutor(1, "explainer")
         self._waiting = 0
 
     async def do(self, ask: Callable[[], T]) -> T:
         """Return what `ask` returns. Raise HTTPException if too many questions wait."""
-        if self._waiting >= EXPLAINING_LIMIT:
-            sentence = f"{EXPLAINING_LIMIT} questions are being answered: ask again in a second."
+        if self._waiting >= self._limit:
+            are = "question is" if self._limit == 1 else "questions are"
+            sentence = f"{self._limit} {are} being answered: ask again in a second."
             raise HTTPException(503, sentence, {"Retry-After": "1"})
         self._waiting += 1
         try:

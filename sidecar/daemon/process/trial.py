@@ -58,7 +58,7 @@ def run_trial(settings: Settings, text: str, file: str) -> TextTrial:
             command, input=pickle.dumps(order), capture_output=True, timeout=SECONDS, pass_fds=[table.descriptor], check=False
         )
     except subprocess.TimeoutExpired:
-        raise TrialError(f"it took more than {SECONDS:.0f} seconds; try a smaller text") from None
+        raise TrialError(f"it took more than {SECONDS:.0f} seconds; compare the files with `sidecar diff`") from None
     except OSError as error:
         raise TrialError(f"no process can be started for it: {error.strerror}") from error
     if done.returncode:

@@ -28,12 +28,12 @@ _FILE: Final = "listener_domains.toml"
 
 
 class TrialPage:
-    """The form with the domains in use, and the result below it. One trial runs at a time, and a few wait."""
+    """The form with the domains in use, and the result below it. One trial runs at a time; no connection waits for two."""
 
     def __init__(self, frame: Frame, parts: Parts) -> None:
         self._frame = frame
         self._settings = parts.plan.settings
-        self._thread = ExplainerThread()
+        self._thread = ExplainerThread(1)
         self.views: Mapping[str, View] = {TRIAL: self.show}
         self.forms = {TRIAL: FormView(answer=self.ask, role="reader")}
 
