@@ -32,6 +32,11 @@ class Findings:
         self._shown: dict[Kind, list[Finding]] = {}
         self._more: Counter[Kind] = Counter()
 
+    @property
+    def count(self) -> int:
+        """The number of all findings, also those that are not shown."""
+        return len(self.errors) + sum(map(len, self._shown.values())) + self._more.total()
+
     def error(self, code: ErrorCode, where: Where | None, text: str, fix: str) -> None:
         """Add an error."""
         self.errors.append(finding("error", code, where, text, fix))

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.config.domains import Entries, Nodes, merge, read_domains
-from sidecar.config.files import Document, UnreadableError, named_json, read_document
+from sidecar.config.files import Document, UnreadableError, named_json, read_content, read_document
 from sidecar.config.findings import Findings, Kind, position
 from sidecar.config.fleet import read_fleet, read_webhooks
 from sidecar.config.journal import read_journal
@@ -35,7 +36,7 @@ from sidecar.core.classifier import Classifier, TooLargeError
 from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
-from sidecar.core.settings.domain_table import DomainTable, table_of
+from sidecar.core.settings.domain_table import DomainsFile, DomainTable, renamed, table_of
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import BounceRule, LimitSettings, LogSettings, NetworkList, Source, Stamp, Where
@@ -112,7 +113,8 @@ class Reading:
     """Read the settings file at `path` and the files that it names; None for the built-in settings.
 
     With [fleet] policy_keys the policy is that of the active revision, or of `policy` if that is given. With `candidate` it is
-    that of the revision that a reload has to try, if there is one.
+    that of the revision that a reload has to try, if there is one. Listener domains files that have not changed since the table
+    `known` was made of them are not parsed.
 
     Without errors `loaded` has no problems yet: warnings take seconds for a million domains, and no reload waits for them.
     """
@@ -124,9 +126,10 @@ class Reading:
         environ: Mapping[str, str] = os.environ,
         policy: PolicyFile | None = None,
         candidate: bool = False,
+        known: DomainTable | None = None,
     ) -> None:
         self._folder = self._policy_folder = Path("/") if path is None else path.parent.absolute()
-        self._policy, self._candidate = policy, candidate
+        self._policy, self._candidate, self._known = policy, candidate, known
         self._findings = Findings()
         self._sources: list[Source] = []
         settings, problems = None, list[Finding]()
@@ -255,21 +258,42 @@ class Reading:
         return fleet if fleet is None else replace(fleet, revision=revision)
 
     def _domains(self, files: Sequence[str]) -> DomainTable:
+        if self._known is not None and (same := self._unchanged(self._known, files)) is not None:
+            return same
         entries: Entries = {}
         nodes: Nodes = {}
         first_names: dict[Stamp | None, str] = {}
+        origin, findings = list[DomainsFile](), self._findings.count
         for index, file in enumerate(files):
             named = self._table.where("listener_domains", index)
             path, shown_as = self._named(file)
             if (document := self._document(path, shown_as, named, as_json=is_json(file))) is not None:
                 later = read_domains(document, self._findings, nodes)
-                stamp = self._sources[-1].stamp
+                stamp, digest = self._sources[-1].stamp, self._sources[-1].digest
                 if (first := first_names.get(stamp)) is not None:
                     other = "" if file == first else f", as {quoted(file)}"
                     self._findings.warn(_REPEATED_FILE, named, first=quoted(first), other=other)
                 first_names.setdefault(stamp, file)
+                origin.append(DomainsFile(shown_as, digest or ""))
                 merge(entries, later, self._findings)
-        return table_of([entry for domains in entries.values() for entry in domains.values()], nodes)
+        each = [entry for domains in entries.values() for entry in domains.values()]
+        # A table says nothing of the findings in its files: these are read again.
+        return table_of(each, nodes, origin=origin if self._findings.count == findings else ())
+
+    def _unchanged(self, known: DomainTable, files: Sequence[str]) -> DomainTable | None:
+        """Return a known table if these files have the content that it was made of; they become sources."""
+        if not known.origin or len(known.origin) != len(files):
+            return None
+        sources, origin = list[Source](), list[DomainsFile]()
+        for file, before in zip(files, known.origin, strict=True):
+            path, shown_as = self._named(file)
+            with suppress(UnreadableError):
+                read_content(path, shown_as, sources)
+            if sources[-1].digest != before.digest or is_json(file) != is_json(before.name):
+                return None
+            origin.append(DomainsFile(shown_as, before.digest))
+        self._sources += sources
+        return renamed(known, origin)
 
     def _bounce_rules(self, files: Sequence[str]) -> list[BounceRule]:
         key = "bounce_classifier"

@@ -11,6 +11,7 @@ million names needs 400 MB with 8 workers. The first byte of a key in the databa
   Each domain and each of its parents has a node, and so has the root, so that a walk to the parents stops at the first node.
   The root has the entry of `""`, the domain of the null sender.
   Reversed, a domain and its parents are neighbours: the second look-up of a walk finds its page in the processor's cache.
+- `ORIGIN`: the files whose entries these are, or an empty list.
 - `SHAPE`, number: an entry without domain and line, as JSON, that many entries share. Its `path` ends before the domain, as in
   `listener."10.1.1.1:25".`. An entry that spells its domain in another way has its own shape, with domain and path.
 """
@@ -20,6 +21,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from itertools import chain, islice
 from operator import eq
 from struct import Struct as Packed
@@ -35,7 +37,7 @@ from msgspec.structs import replace
 from sidecar.core.names import NO_DOMAIN, parents
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
-CATALOGUE, LISTED, NODE, SHAPE = b"c", b"l", b"n", b"s"
+CATALOGUE, LISTED, NODE, ORIGIN, SHAPE = b"c", b"l", b"n", b"o", b"s"
 
 _NUMBER: Final = Packed(">I")  # in keys: LMDB sorts by bytes
 _ENTRY: Final = Packed("<II")
@@ -73,6 +75,13 @@ class ListenerPart(Struct, frozen=True, array_like=True):
     bare: list[str]
 
 
+class DomainsFile(Struct, frozen=True, array_like=True):
+    """A listener domains file: its name in findings, and the SHA-256 of its content."""
+
+    name: str
+    digest: str
+
+
 class DomainTable(Sequence[DomainEntry]):
     """An immutable sequence of entries: listener by listener, each in the order of the files.
 
@@ -85,6 +94,7 @@ class DomainTable(Sequence[DomainEntry]):
         self.descriptor = os.dup(descriptor)
         finalize(self, os.close, self.descriptor)
         parts = msgspec.json.decode(reader.get(CATALOGUE), type=list[ListenerPart])
+        self.origin = tuple(msgspec.json.decode(reader.get(ORIGIN), type=list[DomainsFile]))
         self.listeners: Mapping[str, ListenerDomains] = {
             part.listener: ListenerDomains(reader, number, part) for number, part in enumerate(parts)
         }
@@ -250,6 +260,7 @@ class ChangedTable(DomainTable):
             by_listener.setdefault(entry.listener, {})[entry.domain] = entry
         own = {listener: ChangedDomains(table.listeners[listener], domains) for listener, domains in by_listener.items()}
         self.listeners = {**table.listeners, **own}
+        self.origin = ()
 
 
 def _lineage(domain: str) -> Iterator[str]:
@@ -275,10 +286,15 @@ def _opened(descriptor: int) -> Any:  # noqa: ANN401 - the binding's own types d
     return database
 
 
-def table_of(entries: Sequence[DomainEntry], nodes: Mapping[str, Iterable[str]] = MappingProxyType({})) -> DomainTable:
+def table_of(
+    entries: Sequence[DomainEntry],
+    nodes: Mapping[str, Iterable[str]] = MappingProxyType({}),
+    *,
+    origin: Sequence[DomainsFile] = (),
+) -> DomainTable:
     """Return the entries as a table, which they may be already. A domain appears once for each listener at most.
 
-    `nodes` are further names of each listener at which a walk can end.
+    `nodes` are further names of each listener at which a walk can end. `origin` has the files that say all of this.
     """
     if isinstance(entries, DomainTable):
         return entries
@@ -304,19 +320,48 @@ def table_of(entries: Sequence[DomainEntry], nodes: Mapping[str, Iterable[str]] 
         rows.append((LISTED + _NUMBER.pack(number), "".join([f"{entry.domain}\n" for entry in listed]).encode()))
         rows += _nodes(NODE + _NUMBER.pack(number), own, ends)
     size = _MAP_MINIMUM + _MAP_FOR_NODE * len(rows) + _MAP_FOR_BYTE * sum(map(len, shapes))
-    rows.append((CATALOGUE, msgspec.json.encode(parts)))
+    rows += [(CATALOGUE, msgspec.json.encode(parts)), (ORIGIN, msgspec.json.encode(list(origin)))]
     rows += [(SHAPE + _NUMBER.pack(number), shape) for shape, number in shapes.items()]
     descriptor = os.memfd_create("sidecar-domains")
-    path = f"/proc/self/fd/{descriptor}"
     try:
-        with (
-            lmdb.open(path, subdir=False, lock=False, sync=False, map_size=size) as database,
-            database.begin(write=True) as writing,
-        ):
+        with _written(descriptor, size) as writing:
             writing.cursor().putmulti(sorted(rows), append=True)
         return DomainTable(descriptor)
     finally:
         os.close(descriptor)
+
+
+def renamed(table: DomainTable, origin: Sequence[DomainsFile]) -> DomainTable:
+    """Return a table whose files have other names, in the same order. It takes some ms for a million entries."""
+    names = {old.name: new.name for old, new in zip(table.origin, origin, strict=True)}
+    if all(old == new for old, new in names.items()):
+        return table
+    descriptor = os.memfd_create("sidecar-domains")
+    try:
+        size, copied = os.fstat(table.descriptor).st_size, 0
+        while copied < size:
+            copied += os.sendfile(descriptor, table.descriptor, copied, size - copied)
+        with _written(descriptor, 2 * size + _MAP_MINIMUM) as writing, writing.cursor() as cursor:
+            # The keys of shapes are the last ones.
+            for key, value in [*cursor] if cursor.set_range(SHAPE) else []:
+                shape = msgspec.json.decode(value, type=DomainEntry)
+                steps = {name: (names[file], step) for name, (file, step) in shape.steps.items()}
+                cursor.put(key, msgspec.json.encode(replace(shape, steps=steps)))
+            cursor.put(ORIGIN, msgspec.json.encode(list(origin)))
+        return DomainTable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _written(descriptor: int, size: int) -> Iterator[lmdb.Transaction]:
+    """Open a database in memory for one transaction. It has `size` bytes at most."""
+    path = f"/proc/self/fd/{descriptor}"
+    with (
+        lmdb.open(path, subdir=False, lock=False, sync=False, map_size=size) as database,
+        database.begin(write=True) as writing,
+    ):
+        yield writing
 
 
 def _shape(entry: DomainEntry) -> bytes:

@@ -13,6 +13,7 @@ import socket
 import time
 from contextlib import suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.config import Loaded, Reading
 from sidecar.core.findings import Finding
-from sidecar.core.settings.domain_table import table_of
+from sidecar.core.settings.domain_table import DomainTable, table_of
 from sidecar.daemon.process.child import FAILED, control_pair, reap, start
 from sidecar.daemon.process.plan import Handover
 from sidecar.daemon.process.privileges import SetupError, become, new_identity
@@ -50,14 +51,14 @@ class Loader:
     """A process that loads the settings at `config`, from the moment this is made. A selector can wait for `control`.
 
     It passes what it loaded, then, if there are settings, the warnings. Then it ends. With `candidate` it loads the policy of
-    the fleet that a reload has to try.
+    the fleet that a reload has to try. `known` is a table of domains whose files need no parsing while they are the same.
     """
 
-    def __init__(self, config: Path | None, *, candidate: bool = False) -> None:
+    def __init__(self, config: Path | None, *, candidate: bool = False, known: DomainTable | None = None) -> None:
         self.config = config
         self.control, theirs = control_pair()
         try:
-            self.pid = start(theirs, partial(_work, config, candidate=candidate))
+            self.pid = start(theirs, partial(_work, config, candidate=candidate, known=known))
         except BaseException:
             self.control.close()
             raise
@@ -138,21 +139,21 @@ class Loader:
         self._handover.close()
 
 
-def load_again(config: Path | None) -> Loader:
+def load_again(config: Path | None, known: DomainTable | None) -> Loader:
     """Load for a reload."""
-    return Loader(config, candidate=True)
+    return Loader(config, candidate=True, known=known)
 
 
 # --- in the loader itself
 
 
-def _work(config: Path | None, control: socket.socket, *, candidate: bool) -> int:
+def _work(config: Path | None, control: socket.socket, *, candidate: bool, known: DomainTable | None) -> int:
     """Load, and pass it on. Return the exit status."""
     try:
-        _leave_parent(control)
+        _leave_parent(control.fileno(), *([] if known is None else [known.descriptor]))
         # A supervisor that has given up root's rights since it started this process cannot kill it: the kernel does.
         signal.setitimer(signal.ITIMER_REAL, LOAD_WITHIN + _ALARM_AFTER)
-        reading = Reading(config, candidate=candidate)
+        reading = Reading(config, candidate=candidate, known=known)
         loaded, settings = reading.loaded, reading.loaded.settings
         if settings is not None:
             # Become the user that the supervisor becomes: it could not kill a process of root later.
@@ -174,8 +175,11 @@ def _work(config: Path | None, control: socket.socket, *, candidate: bool) -> in
     return 0
 
 
-def _leave_parent(control: socket.socket) -> None:
-    """Close all that is the supervisor's: a worker's control would hide its end, the listening socket would stay open."""
+def _leave_parent(*kept: int) -> None:
+    """Close all that is the supervisor's but these descriptors.
+
+    A worker's control would hide its end, and the listening socket would stay open.
+    """
     # Signals of a terminal or a service manager are not for this process: the supervisor ends it.
     os.setsid()
     signal.set_wakeup_fd(-1)
@@ -183,8 +187,8 @@ def _leave_parent(control: socket.socket) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.closerange(_FIRST_OWN, control.fileno())
-    os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    for before, after in pairwise((_FIRST_OWN - 1, *sorted(kept), os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(before + 1, after)
     # It needs to its end what it makes.
     gc.disable()
 

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from sidecar import log
 from sidecar.config import Loaded
 from sidecar.core.findings import Finding
+from sidecar.core.settings.domain_table import DomainTable
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import Source
 from sidecar.daemon.process.aside import Aside, HungError
@@ -52,6 +53,9 @@ _KEPT_OF_SOCKETS: Final = ("socket", "socket_mode", "socket_owner", "socket_grou
 
 _FAULT: Final = "an unexpected fault, whose traceback is in the log"
 
+Load = Callable[[Path | None, DomainTable | None], Loader]
+"""Starts a loader; it gets the settings file, and the table of domains that serves."""
+
 _LOG = log.get("supervisor")
 
 
@@ -68,7 +72,7 @@ class Reload:
         sources: Iterable[Source],
         loader: Loader,
         *,
-        load: Callable[[Path | None], Loader],
+        load: Load,
         workers: Workers,
         publisher: StatusPublisher,
         fail_start: Callable[[str], None],
@@ -133,7 +137,8 @@ class Reload:
         # The warnings of an earlier load are out of date.
         self._drop_loader()
         try:
-            self.loader = self._load(self._config)
+            domains = self.plan.settings.domains
+            self.loader = self._load(self._config, domains if isinstance(domains, DomainTable) else None)
             self._watch(self.loader)
         except OSError as error:
             self.fail(f"cannot start a process to load the settings: {error.strerror}.", again=True)

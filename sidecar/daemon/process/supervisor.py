@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import IO, Final
 
 from msgspec.structs import replace
@@ -24,7 +23,7 @@ from sidecar.daemon.process.loader import Loader, load_again
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
 from sidecar.daemon.process.reader import JournalReader, ReaderProcesses
-from sidecar.daemon.process.reload import Reload
+from sidecar.daemon.process.reload import Load, Reload
 from sidecar.daemon.process.signals import SignalReader, Terminal
 from sidecar.daemon.process.systemd import Watchdog, notify, watchdog_seconds
 from sidecar.daemon.process.worker import work
@@ -57,7 +56,7 @@ class Supervisor:
         readers: Sequence[JournalReader] = (),
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
-        load: Callable[[Path | None], Loader] = load_again,
+        load: Load = load_again,
     ) -> None:
         self._listener = listener
         self._lock = lock

@@ -227,7 +227,7 @@ class Stage:
     def _next_loader(self) -> Loader:
         return cast("Loader", self.loaders[-1])
 
-    def _load(self, config: Path | None) -> Loader:
+    def _load(self, config: Path | None, _: object) -> Loader:
         if self.load_fails is not None:
             raise self.load_fails
         self.loaders.append(FakeLoader(config))

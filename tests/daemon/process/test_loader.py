@@ -43,6 +43,20 @@ def test_it_passes_what_loading_returns(tmp_path: Path) -> None:
     assert loader.reap() is None
 
 
+def test_unchanged_domains_are_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loader gets the table that serves, and passes it back without parsing a file."""
+    path = config(tmp_path, '["a.com"]\nrelay_from = ["10.0.0.1"]\n')
+    first = Loader(path)
+    settings = first.wait().settings
+    assert settings is not None
+    first.abandon()
+    monkeypatch.setattr("sidecar.config.loading.read_domains", pytest.fail)
+    assert isinstance(settings.domains, DomainTable)
+    second = Loader(path, known=settings.domains)
+    assert second.wait().settings == settings
+    second.abandon()
+
+
 def test_settings_with_errors_are_passed_as_findings(tmp_path: Path) -> None:
     path = config(tmp_path, '["a.com"]\nrelay_too = true\nttl = 5\n')
     loader = Loader(path)
