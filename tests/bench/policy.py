@@ -9,13 +9,14 @@ node counts, and the CPU time of one node says what it takes.
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from tests.fleet.policy.fleets import Operator
+from tests.fleet.policy.fleets import POLICY, Operator
 from tests.fleet.servers import server
 from tests.mta.processes import session_members, wait_until
 from tests.wire.program import Program
@@ -35,17 +36,21 @@ def main() -> None:
         operator = Operator(folder, stack.enter_context(server()).url)
         names = [f"mx{number}" for number in range(wanted.nodes)]
         nodes = [stack.enter_context(Program(settings=operator.section(name), milter="workers = 1")) for name in names]
+        domains = [f"bounce{number}.customer{number % 977}.example" for number in range(wanted.domains)]
+        content = "".join(f'["{name}"]\nlog_oob = "LogThenDrop"\nlog_arf = "LogThenRelay"\n' for name in domains)
         for number in range(1, wanted.rounds + 1):
-            measure(operator, nodes, number, wanted.domains)
+            what = f"round {number}: {len(domains):,} domains, {len(nodes)} nodes"
+            domains_file = f"{content}# {number}\n"
+            measure(f"{what}, another domains file", nodes, partial(operator.publish, domains_file))
+            more = f"{POLICY}report_size_limit = {10_000_000 + number}\n"
+            measure(f"{what}, the same one", nodes, partial(operator.publish, domains_file, policy=more))
 
 
-def measure(operator: Operator, nodes: Sequence[Program], number: int, domains: int) -> None:
+def measure(what: str, nodes: Sequence[Program], publish: Callable[[], None]) -> None:
     """Publish another revision, and print what it took."""
-    names = [f"bounce{each}.customer{each % 977}.example" for each in range(domains)]
-    content = "".join(f'["{name}"]\nlog_oob = "LogThenDrop"\nlog_arf = true\n' for name in names)
     before = [cpu_seconds(node) for node in nodes]
     reloads = [node.count("reloaded") for node in nodes]
-    operator.publish(f"{content}# {number}\n")
+    publish()
     started, ends = time.monotonic(), dict[int, float]()
 
     def all_serve() -> bool:
@@ -57,7 +62,7 @@ def measure(operator: Operator, nodes: Sequence[Program], number: int, domains: 
     wait_until(all_serve, "all nodes serve the revision", seconds=1800)
     used = [cpu_seconds(node) - earlier for node, earlier in zip(nodes, before, strict=True)]
     times = f"first {min(ends.values()):.1f} s, last {max(ends.values()):.1f} s, CPU {median(used):.2f} s a node"
-    print(f"revision {number}: {domains:,} domains on {len(nodes)} nodes: {times}")  # noqa: T201 - this is a program
+    print(f"{what}: {times}")  # noqa: T201 - this is a program
     # The warnings of the settings are looked for when they serve already.
     wait_until(lambda: all(is_idle(node) for node in nodes), "no node works on it any more")
 

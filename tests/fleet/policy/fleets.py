@@ -158,14 +158,14 @@ class Operator:
         public = self._folder / "policy.key.pub"
         return f'[fleet]\nservers = "{self._fleet.servers[0]}"\nnode = "{node}"\npolicy_keys = ["{public}"]\n'
 
-    def publish(self, domains: str) -> None:
+    def publish(self, domains: str, *, policy: str = POLICY) -> None:
         """Publish these listener domains for all nodes."""
 
         async def publishing() -> None:
             async with FleetConnection(self._fleet, role="operator") as connection:
                 publisher = Publisher(connection, self._fleet, self._key)
                 await publisher.buckets.create()
-                await publisher.publish(files(domains=domains))
+                await publisher.publish(files(policy, domains))
 
         asyncio.run(publishing())
 
