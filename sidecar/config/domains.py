@@ -5,18 +5,21 @@ KumoMTA reads the files into tables of Lua: `null` is nothing there, and there i
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from sidecar.config.files import Document
+from sidecar.config.files import Document, UnreadableError, read_content
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.readers import Reader, T, WrongValue, flag, list_of, log_mode, networks, text, unused_duration
 from sidecar.config.tables import Table, table_of_file
 from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.names import DOMAIN_LIMIT, LABEL_LIMIT, NO_DOMAIN, normal_domain, normal_listener, parents, plain_address
-from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
+from sidecar.core.settings.domain_table import DomainsFile, DomainTable, renamed
+from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, Source
 from sidecar.core.text import quoted, shown, written
 
 # KumoMTA reserves this name for the tables of single listeners; it is no domain name.
@@ -79,6 +82,24 @@ def merge(entries: Entries, later: Entries, findings: Findings) -> None:
         for domain, entry in domains.items():
             earlier = known.get(domain)
             known[domain] = entry if earlier is None else _over(earlier, entry, findings)
+
+
+def unchanged(known: DomainTable, files: Sequence[tuple[Path, str]], sources: list[Source]) -> DomainTable | None:
+    """Return a known table if these files have the content that it was made of; they become `sources`.
+
+    `files` are paths and the names in findings.
+    """
+    if not known.origin or len(known.origin) != len(files):
+        return None
+    read, origin = list[Source](), list[DomainsFile]()
+    for (path, name), before in zip(files, known.origin, strict=True):
+        with suppress(UnreadableError):
+            read_content(path, name, read)
+        if read[-1].digest != before.digest or is_json(name) != is_json(before.name):
+            return None
+        origin.append(DomainsFile(name, before.digest))
+    sources += read
+    return renamed(known, origin)
 
 
 def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> DomainEntry:

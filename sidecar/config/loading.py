@@ -8,7 +8,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +15,8 @@ import tomli
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.config.domains import Entries, Nodes, merge, read_domains
-from sidecar.config.files import Document, UnreadableError, named_json, read_content, read_document
+from sidecar.config.domains import Entries, Nodes, merge, read_domains, unchanged
+from sidecar.config.files import Document, UnreadableError, named_json, read_document
 from sidecar.config.findings import Findings, Kind, position
 from sidecar.config.fleet import read_fleet, read_webhooks
 from sidecar.config.journal import read_journal
@@ -36,7 +35,7 @@ from sidecar.core.classifier import Classifier, TooLargeError
 from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
-from sidecar.core.settings.domain_table import DomainsFile, DomainTable, renamed, table_of
+from sidecar.core.settings.domain_table import DomainsFile, DomainTable, table_of
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import BounceRule, LimitSettings, LogSettings, NetworkList, Source, Stamp, Where
@@ -258,7 +257,8 @@ class Reading:
         return fleet if fleet is None else replace(fleet, revision=revision)
 
     def _domains(self, files: Sequence[str]) -> DomainTable:
-        if self._known is not None and (same := self._unchanged(self._known, files)) is not None:
+        each_file = [self._named(file) for file in files]
+        if self._known is not None and (same := unchanged(self._known, each_file, self._sources)) is not None:
             return same
         entries: Entries = {}
         nodes: Nodes = {}
@@ -266,7 +266,7 @@ class Reading:
         origin, findings = list[DomainsFile](), self._findings.count
         for index, file in enumerate(files):
             named = self._table.where("listener_domains", index)
-            path, shown_as = self._named(file)
+            path, shown_as = each_file[index]
             if (document := self._document(path, shown_as, named, as_json=is_json(file))) is not None:
                 later = read_domains(document, self._findings, nodes)
                 stamp, digest = self._sources[-1].stamp, self._sources[-1].digest
@@ -279,21 +279,6 @@ class Reading:
         each = [entry for domains in entries.values() for entry in domains.values()]
         # A table says nothing of the findings in its files: these are read again.
         return table_of(each, nodes, origin=origin if self._findings.count == findings else ())
-
-    def _unchanged(self, known: DomainTable, files: Sequence[str]) -> DomainTable | None:
-        """Return a known table if these files have the content that it was made of; they become sources."""
-        if not known.origin or len(known.origin) != len(files):
-            return None
-        sources, origin = list[Source](), list[DomainsFile]()
-        for file, before in zip(files, known.origin, strict=True):
-            path, shown_as = self._named(file)
-            with suppress(UnreadableError):
-                read_content(path, shown_as, sources)
-            if sources[-1].digest != before.digest or is_json(file) != is_json(before.name):
-                return None
-            origin.append(DomainsFile(shown_as, before.digest))
-        self._sources += sources
-        return renamed(known, origin)
 
     def _bounce_rules(self, files: Sequence[str]) -> list[BounceRule]:
         key = "bounce_classifier"
