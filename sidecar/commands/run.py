@@ -31,6 +31,8 @@ from sidecar.suppression.lookup import Lookup, problem_of
 
 _INDEX_GARBAGE: Final = 200_000
 
+_LOG = log.get("suppression")
+
 
 def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
     """Return the process of the suppression list, and how others reach the list. They share a filter in memory."""
@@ -42,12 +44,7 @@ def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
     def follow_journal(settings: Settings, wait: Callable[[float], bool]) -> None:
         from sidecar.suppression.consumer import follow  # noqa: PLC0415 - the workers do not need SQLite
 
-        connect: Connect | None = None
-        if settings.fleet is not None:
-            from sidecar.fleet.suppression import ListExchange  # noqa: PLC0415 - only with the extra sidecar[fleet]
-
-            connect = partial(ListExchange, settings)
-        follow(settings, wait, shared, connect)
+        follow(settings, wait, shared, _other_nodes(settings))
 
     reader = JournalReader(
         name=READER,
@@ -56,6 +53,18 @@ def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
         read=follow_journal,
     )
     return reader, ListAccess(known=Lookup(shared), problem_of=problem_of, open=_open_list)
+
+
+def _other_nodes(settings: Settings) -> Connect | None:
+    """Return what connects the suppression list with other nodes. The list of a node works without it."""
+    if settings.fleet is None:
+        return None
+    try:
+        from sidecar.fleet.suppression import ListExchange  # noqa: PLC0415 - only with the extra sidecar[fleet]
+    except ImportError as error:
+        _LOG.error(f"the suppression list is not shared with other nodes: {error}; install sidecar[fleet]")
+        return None
+    return partial(ListExchange, settings)
 
 
 def _open_list(settings: Settings) -> EditableList | None:

@@ -5,18 +5,20 @@ import os
 import random
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
+from sidecar.commands import run
 from sidecar.core.settings.settings import Settings
 from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER
@@ -278,6 +280,22 @@ def test_commands_and_http(tmp_path: Path) -> None:
 
 def _stats(config: Path) -> Any:
     return json.loads(sidecar("stats", "--config", str(config), "--json").stdout)["fleet"]
+
+
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of the node works."""
+    monkeypatch.setitem(sys.modules, "sidecar.fleet.suppression", None)
+    (made, _, _) = three(tmp_path, Server(tmp_path, port=1))
+    reader, _ = run._suppression(made)
+    end = Event()
+    thread = Thread(target=reader.read, args=(made, lambda seconds: end.wait(seconds) if seconds else end.is_set()))
+    thread.start()
+    try:
+        add(made, A)
+        wait_until(lambda: A in listed(made), "it is on the list")
+    finally:
+        end.set()
+        thread.join()
 
 
 def _ask(program: Program, method: str, address: str, body: object = None) -> dict[str, Any]:
