@@ -42,6 +42,7 @@ from tests.fleet.sharing import (
     wait_for,
 )
 from tests.fleet.shipping import FOLDER
+from tests.fleet.test_process import SANDBOX, UNIT
 from tests.mta.processes import wait_until
 from tests.suppression.journals import list_of
 from tests.suppression.records import DAY, feedback, oob
@@ -246,12 +247,13 @@ def sidecar(*arguments: str) -> Result:
 
 
 def test_commands_and_http(tmp_path: Path) -> None:
-    """Changes by HTTP and by commands reach all nodes. All show where an entry came from."""
+    """In the sandbox of the unit: changes by HTTP and by commands reach all nodes. All show where an entry came from."""
     with server() as one:
         a, b, _ = three(tmp_path, one)
         make_list_stream(a)
         section = f'[suppression]\n[fleet]\nservers = "{one.url}"\nnode = "mx9"\n[admin]\nsocket = "unix:admin"\n'
         unstarted = Program(settings=section + 'tokens = { operator = "token" }')
+        unstarted.python = [str(SANDBOX), str(UNIT), sys.executable, *unstarted.python]
         (unstarted.directory / "token").write_text(TOKEN)
         (unstarted.directory / "token").chmod(0o600)
         with unstarted as program, sharing(a, b):
