@@ -22,9 +22,10 @@ class NodeStore(Database):
         """Note from now on which addresses other nodes have to get, as a node of a fleet; "" is none. Raise StoreError."""
         self._node, self._has_states = node, bool(node) or shared.has_states(self._database)
         if (self.get_property(NODE) or "") != node:
-            # Meanwhile nothing was noted.
             with self._transaction():
-                shared.mark_all(self._database)
+                if node:
+                    # Before this nothing was noted.
+                    shared.mark_all(self._database)
                 self._put_properties({NODE: node or None})
         if node:
             self._database.executescript(shared.TRIGGERS)

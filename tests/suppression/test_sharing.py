@@ -281,10 +281,12 @@ def test_a_new_stream() -> None:
 
 
 def test_a_new_name() -> None:
-    """A node that gets another name publishes all that it knows again."""
+    """A node that gets another name, also after some time outside the fleet, publishes all that it knows again."""
     with fleet(1) as (a,):
         a.read(complaint(1))
         settle(a)
+        a.database.share("")
+        assert (a.database.get_property("node"), a.database.unpublished("reports", 9)) == (None, [])
         a.name = "other"
         a.database.share("other")
         a.restart()
