@@ -13,10 +13,10 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
-from sidecar.journal.database import file_of, remove_log, require_database
+from sidecar.journal.database import DamagedError, file_of, remove_log, require_database
 from sidecar.journal.index import totals
 from sidecar.journal.index.row import SECOND, Row, row_of
-from sidecar.journal.index.store import CAUGHT_UP, IndexedSegment, open_writer
+from sidecar.journal.index.store import CAUGHT_UP, IndexedSegment, open_writer, take_request
 from sidecar.journal.read import Followed, SegmentMark, Skipped, followers
 from sidecar.journal.read.logs import key_of, stored_paths
 
@@ -81,12 +81,14 @@ class IndexFollower:
     def run(self) -> None:
         """Follow the journal until the work has to end.
 
-        Raise ReplacedIndexError, CutOffError, StoreError, JournalError and OSError.
+        Raise ReplacedIndexError, CutOffError, DamagedError if it has to be made again, StoreError, JournalError and OSError.
         """
         while True:
             if file_of(self._path) != self._file:
                 raise ReplacedIndexError
             require_database(self._path)
+            if (why := take_request(self._path)) is not None:
+                raise DamagedError(why)
             self.read_new()
             if self._wait(0.0):
                 return

@@ -6,6 +6,7 @@ a sentence if the index cannot be read.
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -13,11 +14,11 @@ from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
 from sidecar.journal import JournalError
-from sidecar.journal.database import StoreError, database_faults, file_of
+from sidecar.journal.database import DamagedError, StoreError, database_faults, file_of
 from sidecar.journal.index import totals
 from sidecar.journal.index.row import SECOND, Row, row_of
 from sidecar.journal.index.searching import RowPage, Search, deadline, search
-from sidecar.journal.index.store import CAUGHT_UP, KEY_BITS, IndexDatabase, StoredRow, open_reader
+from sidecar.journal.index.store import CAUGHT_UP, KEY_BITS, IndexDatabase, StoredRow, ask_for_rebuild, open_reader
 from sidecar.journal.index.totals import Bucket, Dimension, TopValues
 from sidecar.journal.read import line_at
 from sidecar.journal.read.logs import stored_paths
@@ -114,6 +115,9 @@ class Index:
                 return ask(self._opened)
         except (StoreError, OSError) as error:
             self.close()
+            if isinstance(error, DamagedError):
+                with suppress(OSError):  # this process can have no right to write
+                    ask_for_rebuild(self._path, str(error))
             raise IndexUnavailableError(f"the index of the journal cannot be read: {error}") from error
 
 

@@ -75,7 +75,8 @@ class _Query:
     """A search as words of FTS5, and what only a row shows. Raise ValueError for a network that is none."""
 
     def __init__(self, search: Search) -> None:
-        self._address = normal_address(search.address.strip()).lower()
+        # Records of other programs can have another spelling.
+        self._addresses = {one.lower() for one in (search.address.strip(), normal_address(search.address.strip())) if one}
         self._message_id = search.message_id.strip().removeprefix("<").removesuffix(">")
         self._session_id = search.session_id.strip()
         self._network: tuple[bytes, bytes] | None = None
@@ -88,7 +89,6 @@ class _Query:
             name = search.domain.strip()
             groups.append([f"d{normal_domain(name) or name.lower()}"])
         for letter, value in (
-            ("a", self._address),
             ("q", search.queue_id.strip()),
             ("b", search.bounce_class),
             ("f", search.feedback_type.lower()),
@@ -96,6 +96,7 @@ class _Query:
             ("v", search.verified),
         ):
             groups.append([f"{letter}{value}"] if value else [])
+        groups.append([f"a{one}" for one in sorted(self._addresses)])
         groups += ([id_word(one)] for one in (self._message_id, self._session_id) if one)
         groups += ([one] for one in text_words(search.text))
         self.match = " AND ".join(map(_any_of, filter(None, groups)))
@@ -110,7 +111,7 @@ class _Query:
             return False
         if self._message_id and self._message_id not in {row.message_id, row.id, row.original_id}:
             return False
-        return not self._address or any(one.lower() == self._address for one in row.addresses)
+        return not self._addresses or any(one.lower() in self._addresses for one in row.addresses)
 
 
 def search(
@@ -120,10 +121,11 @@ def search(
     query = _Query(wanted)
     first = 0 if wanted.since is None else _key(wanted.since)
     end = min(_HIGHEST_KEY if wanted.until is None else _key(wanted.until), _HIGHEST_KEY if before is None else before)
+    newest = database.execute("SELECT max(key) FROM record").fetchone()[0] or 0
+    end = min(end, int(newest) + 1)
     rows = list[StoredRow]()
     with deadline(database, seconds) as is_late:
-        for begin, stop in _ranges(database, first, end):
-            end = stop
+        for begin, stop in _ranges(first, end):
             try:
                 for row in _rows(database, query, begin, stop):
                     end = row.key
@@ -171,11 +173,8 @@ def _kinds(types: Sequence[str], disposition: str) -> list[str]:
     return [f"t{one}" for one in types] if types else [f"o{disposition}"] if disposition else []
 
 
-def _ranges(database: sqlite3.Connection, first: int, end: int) -> Iterator[tuple[int, int]]:
+def _ranges(first: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of keys, the latest first, the first of a day and each next one longer."""
-    (newest,) = database.execute("SELECT max(key) FROM record").fetchone()
-    begin = min(end, first if newest is None else int(newest) + 1)
-    end = min(end, begin)
     length = _FIRST_RANGE * SECOND << KEY_BITS
     while end > first:
         begin = max(first, end - length)

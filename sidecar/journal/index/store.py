@@ -236,12 +236,37 @@ def _open(path: Path, mode: str, *, wait: float, cache: int) -> IndexDatabase:
     with database_faults(path), ExitStack() as stack:
         connection = sqlite3.connect(uri_of(path, mode), uri=True, timeout=wait, isolation_level=None, check_same_thread=False)
         stack.callback(connection.close)
-        connection.execute(f"PRAGMA cache_size = -{cache}")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        try:
+            connection.execute(f"PRAGMA cache_size = -{cache}")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname == "SQLITE_ERROR":  # the header is not one that this SQLite has written
+                raise DamagedError(f"{path} is damaged ({error})") from error
+            raise
         if version not in ({0, VERSION} if mode == "rwc" else {VERSION}):
             raise DamagedError(f"{path} is of another version of the sidecar ({version}, and not {VERSION})")
         stack.pop_all()
     return IndexDatabase(connection, path)
+
+
+def ask_for_rebuild(path: Path, why: str) -> None:
+    """Ask the process that keeps an index to make it again. Raise OSError."""
+    _request(path).write_text(why)
+
+
+def take_request(path: Path) -> str | None:
+    """Return why an index has to be made again, and forget it; None if nobody asked for that."""
+    try:
+        why = _request(path).read_text("utf-8", "replace")
+        _request(path).unlink()
+    except OSError:
+        return None
+    return why
+
+
+def _request(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rebuild")
 
 
 def stored_row(row: Sequence[Any]) -> StoredRow:
