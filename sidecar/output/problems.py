@@ -16,7 +16,7 @@ from sidecar.core.findings import Finding
 from sidecar.core.settings.proof import VerifySettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import printable
-from sidecar.machine import missing_right
+from sidecar.machine import missing_right, name_of_user
 
 config_option = click.option(
     "--config",
@@ -123,3 +123,11 @@ def loaded_or_exit(loaded: Loaded) -> Settings:
         print_errors(loaded.problems)
         sys.exit(1)
     return loaded.settings
+
+
+def require_owner(settings: Settings) -> None:
+    """Raise click.ClickException if root would make files that the user of the sidecar cannot write."""
+    directory = settings.state_directory
+    if os.geteuid() == 0 and directory.exists() and (owner := directory.stat().st_uid) != 0:
+        user = name_of_user(owner)
+        raise click.ClickException(printable(f"{directory} belongs to {user}. Run the command as this user: sudo -u {user}."))

@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from sidecar.commands.suppression.layouts import Omitted, read_list
-from sidecar.commands.suppression.opening import faults, key_or_usage_error, known_list, list_settings, now, require_owner
+from sidecar.commands.suppression.opening import faults, key_or_usage_error, known_list, list_settings, now
 from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import REASON_LIMIT, reason_of
 from sidecar.core.text import age, counted, printable
 from sidecar.journal import JournalError
 from sidecar.machine import name_of_user
 from sidecar.output.help import Command
-from sidecar.output.problems import ExistingPath, config_option
+from sidecar.output.problems import ExistingPath, config_option, require_owner
 from sidecar.suppression.changes import HandChange, is_addition, wait_until_applied, write
 from sidecar.suppression.rules import NEVER
 from sidecar.suppression.store import Database

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.suppression.opening import BUSY, faults, key_or_usage_error, list_settings, now, require_owner
+from sidecar.commands.suppression.opening import BUSY, faults, key_or_usage_error, list_settings, now
 from sidecar.core.text import printable
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option
+from sidecar.output.problems import config_option, require_owner
 from sidecar.suppression.locking import BusyError, locked
 from sidecar.suppression.opening import open_store
 

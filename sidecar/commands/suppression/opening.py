@@ -1,6 +1,5 @@
 """The list of the settings, for the commands that read it."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,7 +10,6 @@ import click
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import printable
-from sidecar.machine import name_of_user
 from sidecar.output.problems import reader_settings_or_exit
 from sidecar.suppression.faults import DamagedError, StoreError, database_faults
 from sidecar.suppression.opening import open_reader
@@ -57,14 +55,6 @@ def faults(settings: SuppressionSettings) -> Iterator[None]:
         fix = " Restart the sidecar: it makes a new list from the readable part and the journal."
         text = f"{error}.{fix if isinstance(error, DamagedError) else ''}"
         raise click.ClickException(printable(text)) from error
-
-
-def require_owner(settings: Settings) -> None:
-    """Raise click.ClickException if root would make files that the user of the sidecar cannot write."""
-    directory = settings.state_directory
-    if os.geteuid() == 0 and directory.exists() and (owner := directory.stat().st_uid) != 0:
-        user = name_of_user(owner)
-        raise click.ClickException(printable(f"{directory} belongs to {user}. Run the command as this user: sudo -u {user}."))
 
 
 def key_or_usage_error(address: str) -> str:

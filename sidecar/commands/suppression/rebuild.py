@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.suppression.opening import BUSY, faults, list_settings, now, require_owner
+from sidecar.commands.suppression.opening import BUSY, faults, list_settings, now
 from sidecar.core.text import counted, printable
 from sidecar.journal import JournalError
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option
+from sidecar.output.problems import config_option, require_owner
 from sidecar.output.terminal import progress
 from sidecar.suppression.building import Builder
 from sidecar.suppression.locking import BusyError, locked
