@@ -42,6 +42,7 @@ FILES = {
     "sidecar.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\n[milter]\nsocket = "unix:s"\n[verify]\n',
     "new.toml": 'listener_domains = ["domains.toml"]\nstate_directory = "state"\nrelay_hosts = ["10.0.0.0/8"]\n',
     "signed.toml": '[verify]\nsecret_files = ["secret"]\n',
+    "console.toml": 'state_directory = "state"\n[admin]\nconsole = true\n',
     "secret": "the-secret-of-the-tests-is-no-secret\n",
     "bad.toml": "relay_hostz = []\n",
     "domains.toml": '["example.com"]\nlog_oob = true\n["m\u00fcnchen.example"]\nlog_arf = true\n',
@@ -65,6 +66,7 @@ class Call(Struct, frozen=True):
 CALLS = {
     "run": Call("--config bad.toml", status=1, as_json=False),
     "status": Call("--config sidecar.toml", status=1),
+    "index": Call("rebuild --config console.toml", as_json=False, config=False),
     "explain": Call("--config sidecar.toml --peer ::1 --from '' --to a@b.example --message mail.eml"),
     "tail": Call("--no-follow log.jsonl", config=False),
     "stats": Call("log.jsonl", config=False),

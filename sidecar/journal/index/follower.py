@@ -96,6 +96,12 @@ class IndexFollower:
             if self._wait(_LOOK_SECONDS):
                 return
 
+    def build(self) -> None:
+        """Read what the journal has now. Raise CutOffError, JournalError and StoreError."""
+        self.read_new()
+        self.tidy()
+        self._note_caught_up()
+
     def read_new(self) -> None:
         """Read what the journal has now, unless the work has to end. Raise CutOffError, JournalError and StoreError."""
         for follower in self._followers:

@@ -256,7 +256,7 @@ def ask_for_rebuild(path: Path, why: str) -> None:
 
 
 def take_request(path: Path) -> str | None:
-    """Return why an index has to be made again, and forget it; None if nobody asked for that."""
+    """Return why an index has to be made again, and forget it; None if no one asked for that."""
     try:
         why = _request(path).read_text("utf-8", "replace")
         _request(path).unlink()

@@ -38,7 +38,7 @@ def words_of(row: Row) -> str:
     found += [f"{letter}{value}" for letter, value in _single(row) if value]
     addresses = row.addresses
     found += [f"a{address}" for address in addresses]
-    # A word that is there twice counts once.
+    # The index has a word once, also if a row has it twice.
     found += [word for domain in {*map(domain_of, addresses)} if domain for word in _domain_words(domain)]
     if (peer := packed(row.peer)) is not None:
         found += _network_words(peer)

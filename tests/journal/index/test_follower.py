@@ -24,7 +24,7 @@ EVERYTHING = Search()
 
 
 def ids(made: Settings, wanted: Search = EVERYTHING) -> list[str]:
-    """Return the ids of all records in the index, each as often as it is there, the oldest first."""
+    """Return the ids of all records in the index, the oldest first; one that is indexed twice is returned twice."""
     with closing(open_index(made)) as index:
         return [row.id for row in reversed(index.search(wanted, limit=10_000).rows)]
 
