@@ -64,7 +64,7 @@ def measure(what: str, nodes: Sequence[Program], publish: Callable[[], None]) ->
     times = f"first {min(ends.values()):.1f} s, last {max(ends.values()):.1f} s, CPU {median(used):.2f} s a node"
     print(f"{what}: {times}")  # noqa: T201 - this is a program
     # The warnings of the settings are looked for when they serve already.
-    wait_until(lambda: all(is_idle(node) for node in nodes), "no node works on it any more")
+    wait_until(lambda: all(is_idle(node) for node in nodes), "no node works on it any more", seconds=600)
 
 
 def cpu_seconds(node: Program) -> float:
