@@ -12,6 +12,8 @@ from typing import Final
 # The file format of SQLite, section 1.3.
 _BEGIN: Final = b"SQLite format 3\0"
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+BESIDE: Final = ("-wal", "-shm")
+"""What the names of the files beside a database end with: its log, and memory of its readers."""
 
 
 class StoreError(Exception):
@@ -33,6 +35,29 @@ def database_faults(path: Path) -> Iterator[None]:
         if str(getattr(error, "sqlite_errorname", "")).startswith(_DAMAGED):
             raise DamagedError(f"{path} is damaged ({error})") from error
         raise StoreError(f"{path} cannot be used: {error}") from error
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Make all changes of the block, or none. Raise StoreError."""
+    with database_faults(path):
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            database.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.DatabaseError):  # SQLite itself rolls back after some errors
+                database.execute("ROLLBACK")
+            raise
+
+
+def prepare_writing(database: sqlite3.Connection) -> None:
+    """Set how the process that writes a database does so."""
+    database.execute("PRAGMA journal_mode = WAL")
+    # What is deleted is overwritten: it is personal data.
+    database.execute("PRAGMA secure_delete = ON")
+    # A power cut can lose the newest transactions, never half of one: the checkpoint is in it, so they are read again.
+    database.execute("PRAGMA synchronous = NORMAL")
 
 
 def uri_of(path: Path, mode: str) -> str:
@@ -58,5 +83,5 @@ def require_database(path: Path) -> None:
 
 def remove_log(path: Path) -> None:
     """Remove the log of a database that does not exist any more: it must not be read into another one."""
-    for ending in ("-wal", "-shm"):
+    for ending in BESIDE:
         Path(f"{path}{ending}").unlink(missing_ok=True)

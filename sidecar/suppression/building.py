@@ -16,9 +16,9 @@ from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.journal.database import database_faults, uri_of
 from sidecar.journal.read import Checkpoint, Checkpoints, followers
 from sidecar.suppression import READER, revisions
-from sidecar.suppression.faults import database_faults
 from sidecar.suppression.locking import lock_of
 from sidecar.suppression.opening import open_new, remove_unfinished, replace_with
 from sidecar.suppression.reading import Reader
@@ -27,7 +27,7 @@ from sidecar.suppression.schema import Row, event_of, row_of
 from sidecar.suppression.segments import Progress, SegmentReader
 from sidecar.suppression.sorting import EventSorter
 from sidecar.suppression.states import without_later
-from sidecar.suppression.store import Database, uri_of
+from sidecar.suppression.store import Database
 
 # Events of one address that are in memory at once, besides those that are kept. Addresses of one statement.
 _TOGETHER: Final = 1_000

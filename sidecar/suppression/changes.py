@@ -19,9 +19,9 @@ from msgspec.structs import replace
 from sidecar.core.records.build import record_time
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import printable_json, rfc3339
+from sidecar.journal.database import StoreError
 from sidecar.journal.write.routes import open_journal
 from sidecar.suppression.consumer import Consumer
-from sidecar.suppression.faults import StoreError
 from sidecar.suppression.locking import BusyError, locked
 from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import CHANGE_TYPE

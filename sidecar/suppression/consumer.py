@@ -18,16 +18,15 @@ from sidecar.core.sharing import Connect
 from sidecar.core.text import counted
 from sidecar.journal import JournalError
 from sidecar.journal.clock_guard import clock_guard
+from sidecar.journal.database import DamagedError, StoreError, database_faults, file_of, remove_log, require_database
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, ReaderState, SegmentMark, followers
 from sidecar.suppression import READER, revisions
 from sidecar.suppression.building import Builder, EndedError
-from sidecar.suppression.faults import DamagedError, StoreError, database_faults
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.filtering import FilterKeeper, forget_filter
 from sidecar.suppression.locking import BusyError, lock_of, locked
 from sidecar.suppression.node_store import NodeStore
-from sidecar.suppression.opened import file_of
-from sidecar.suppression.opening import open_store, require_database
+from sidecar.suppression.opening import open_store
 from sidecar.suppression.reading import Reader
 from sidecar.suppression.segments import SegmentReader
 from sidecar.suppression.sharing import Sharing, first_place
@@ -240,12 +239,6 @@ def show_fault(checkpoints: Checkpoints, fault: str, *, oldest: int = 0) -> None
         checkpoints.save_live(READER, Checkpoint(segments={}), ReaderState(fault=fault, oldest=oldest))
 
 
-def _remove_log(database: Path) -> None:
-    """Remove the log of a database that does not exist any more: it must not be read into another one."""
-    for ending in ("-wal", "-shm"):
-        Path(f"{database}{ending}").unlink(missing_ok=True)
-
-
 @contextmanager
 def _shown_fault(settings: Settings) -> Iterator[None]:
     try:
@@ -280,7 +273,7 @@ def follow(
                     damaged = ""
                     return consumer.run()
             except ReplacedError:
-                _remove_log(settings.suppression.database)
+                remove_log(settings.suppression.database)
                 _LOG.warning("the database of the suppression list was replaced or removed: opening it again")
             except DamagedError as error:
                 if damaged:

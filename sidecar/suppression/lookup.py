@@ -62,7 +62,7 @@ class Lookup:
         asked = time.monotonic()
         if not self.may_have(settings, address) or (key := key_of(address)) is None:
             return None
-        from sidecar.suppression.faults import StoreError  # noqa: PLC0415 - see the module
+        from sidecar.journal.database import StoreError  # noqa: PLC0415 - see the module
 
         with self._lock:
             # Those that waited for a look-up that failed do not wait for another one, one after the other.
@@ -103,7 +103,7 @@ class Lookup:
 
 def problem_of(settings: SuppressionSettings) -> str | None:
     """Return why a list cannot be read, or None if it can be. This waits for the disk."""
-    from sidecar.suppression.faults import StoreError  # noqa: PLC0415 - see the module
+    from sidecar.journal.database import StoreError  # noqa: PLC0415 - see the module
     from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - see the module
 
     try:

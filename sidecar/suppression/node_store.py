@@ -9,10 +9,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from sidecar.core.sharing import StateKind
+from sidecar.journal.database import uri_of
 from sidecar.suppression import shared
 from sidecar.suppression.rules import Event, Ruleset
 from sidecar.suppression.states import ReadState
-from sidecar.suppression.store import NODE, Database, uri_of
+from sidecar.suppression.store import NODE, Database
 
 
 class NodeStore(Database):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.suppression.faults import database_faults
+from sidecar.journal.database import database_faults, file_of
 from sidecar.suppression.filtering import filter_of
 from sidecar.suppression.opening import ASKING_SECONDS, open_reader
 from sidecar.suppression.rules import ListEntry
@@ -46,15 +46,6 @@ class OpenedList:
     def close(self) -> None:
         """Close the database."""
         self.database.close()
-
-
-def file_of(path: Path) -> tuple[int, int] | None:
-    """Return the identity of a file: another one of the same name has another; None if there is none. Raise OSError."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _files_of(settings: SuppressionSettings) -> tuple[tuple[int, int] | None, ...]:

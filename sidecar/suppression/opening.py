@@ -13,11 +13,11 @@ from typing import Final
 
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import make_directory, sync_directory
-from sidecar.suppression.faults import DamagedError, MissingError, StoreError, database_faults
+from sidecar.journal.database import BESIDE, StoreError, database_faults, prepare_writing, uri_of
 from sidecar.suppression.hashing import AddressHash, form_of, make_key
 from sidecar.suppression.node_store import NodeStore
 from sidecar.suppression.schema import MIGRATIONS, VERSION
-from sidecar.suppression.store import BUSY_SECONDS, Database, uri_of
+from sidecar.suppression.store import BUSY_SECONDS, Database
 
 # KiB of pages in a reader: the kernel's cache is shared. No process maps the file: one that is cut off would kill it (SIGBUS).
 _READER_CACHE: Final = 256
@@ -27,9 +27,10 @@ ASKING_SECONDS: Final = 1.0
 """How long a reader waits for a lock of another program if someone waits for the answer: a sending host, or an HTTP client."""
 _ANOTHER: Final = "stop the sidecar, and make a new list from the journal with `sidecar suppression rebuild --new`"
 _WRITER_MODE: Final = 0o640
-# The file format of SQLite, section 1.3.
-_BEGIN: Final = b"SQLite format 3\0"
-_BESIDE: Final = ("-wal", "-shm")
+
+
+class MissingError(StoreError):
+    """There is no database yet."""
 
 
 def open_reader(settings: SuppressionSettings, *, wait: float = BUSY_SECONDS) -> Database:
@@ -94,22 +95,11 @@ def _open(settings: SuppressionSettings, path: Path, *, writes: bool, wait: floa
 
 
 def _prepare(database: sqlite3.Connection, version: int, form: str) -> None:
-    database.execute("PRAGMA journal_mode = WAL")
-    # What is deleted is overwritten: it is personal data.
-    database.execute("PRAGMA secure_delete = ON")
-    # A power cut can lose the newest transactions, never half of one: the checkpoint is in it, so they are read again.
-    database.execute("PRAGMA synchronous = NORMAL")
+    prepare_writing(database)
     for script in MIGRATIONS[version:]:
         version += 1
         database.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
     database.execute("INSERT OR IGNORE INTO property VALUES ('store', ?)", (form,))
-
-
-def require_database(path: Path) -> None:
-    """Raise DamagedError if a file does not begin as a database. Its writer has pages in memory, and may not notice."""
-    with suppress(OSError), path.open("rb") as file:
-        if file.read(len(_BEGIN)) != _BEGIN:
-            raise DamagedError(f"{path} is damaged (file is not a database)")
 
 
 def replace_with(path: Path, why: str) -> Path | None:
@@ -135,7 +125,7 @@ def finish_replacement(path: Path, why: str = "old") -> Path | None:
     if aside is not None:
         os.link(path, aside)
     # The log of one database must not be read into another one.
-    for ending in _BESIDE:
+    for ending in BESIDE:
         with suppress(FileNotFoundError):
             beside = Path(f"{path}{ending}")
             beside.unlink() if aside is None else beside.rename(f"{aside}{ending}")
@@ -146,7 +136,7 @@ def finish_replacement(path: Path, why: str = "old") -> Path | None:
 
 def remove_unfinished(path: Path) -> None:
     """Remove what a crash left of a database that `open_new` made. Raise OSError."""
-    for ending in ("", *_BESIDE):
+    for ending in ("", *BESIDE):
         Path(f"{_unfinished(path)}{ending}").unlink(missing_ok=True)
 
 

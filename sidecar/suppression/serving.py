@@ -23,11 +23,11 @@ from sidecar.core.suppressed import (
 )
 from sidecar.core.text import rfc3339
 from sidecar.journal import JournalError
+from sidecar.journal.database import StoreError, database_faults
 from sidecar.suppression.changes import ChangeWriter, HandChange, id_of_event, is_addition
-from sidecar.suppression.faults import MissingError, StoreError, database_faults
 from sidecar.suppression.listing import shown
 from sidecar.suppression.opened import OpenedList
-from sidecar.suppression.opening import ASKING_SECONDS, open_reader
+from sidecar.suppression.opening import ASKING_SECONDS, MissingError, open_reader
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.rules import MICROSECONDS, Event, kept_additions
 from sidecar.suppression.store import Database

@@ -9,7 +9,7 @@ A reader needs one B-tree probe for an address: `entry` is keyed by it, and has 
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from sidecar import log
 from sidecar.core.suppressed import ListChanges, ListQuery
+from sidecar.journal.database import DamagedError, database_faults, transaction
 from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions, shared
-from sidecar.suppression.faults import DamagedError, database_faults
 from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.listing import Listed, Page, entry_of
 from sidecar.suppression.reading import Said
@@ -179,17 +179,8 @@ class Database:
         with database_faults(self.path):
             self._database.execute("INSERT OR REPLACE INTO property VALUES (?, ?)", (name, value))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with database_faults(self.path):
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.DatabaseError):  # SQLite itself rolls back after some errors
-                    self._database.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._database, self.path)
 
     def apply(self, said: Iterable[Said], progress: Progress | None, *, rules: Ruleset, now: int) -> None:
         """Add events, and move the checkpoint to where they were read, in one transaction. Known events change nothing."""
@@ -353,8 +344,3 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def uri_of(path: Path, mode: str) -> str:
-    """Return the URI of a database file for SQLite; `mode` is "ro" or "rwc"."""
-    return f"file:{str(path.absolute()).replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?mode={mode}"

@@ -21,9 +21,9 @@ from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.fleet.connection import FleetConnection
 from sidecar.fleet.suppression import ListExchange, stream_of
+from sidecar.journal.database import StoreError
 from sidecar.suppression.changes import HandChange, write
 from sidecar.suppression.consumer import follow
-from sidecar.suppression.faults import StoreError
 from sidecar.suppression.listing import Listed
 from sidecar.suppression.opening import open_reader
 from sidecar.suppression.rules import Event as ListEvent

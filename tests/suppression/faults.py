@@ -16,10 +16,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
+from sidecar.journal.database import DamagedError
 from sidecar.suppression import segments
 from sidecar.suppression.building import Builder
 from sidecar.suppression.consumer import Consumer
-from sidecar.suppression.faults import DamagedError
 from sidecar.suppression.filter import AddressFilter
 from sidecar.suppression.locking import locked
 from sidecar.suppression.lookup import Lookup, problem_of

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import RevisionGoneError
+from sidecar.journal.database import StoreError
 from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER, building, opening, segments, sorting, store
 from sidecar.suppression.building import Builder, EndedError, ProgressBar
 from sidecar.suppression.consumer import follow
-from sidecar.suppression.faults import StoreError
 from sidecar.suppression.locking import locked
 from sidecar.suppression.opening import open_reader, open_store
 from sidecar.suppression.reading import Reader

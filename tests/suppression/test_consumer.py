@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionRule
 from sidecar.core.suppressed import ListQuery
+from sidecar.journal.database import StoreError
 from sidecar.journal.read import Checkpoints
 from sidecar.suppression import READER, segments
 from sidecar.suppression import consumer as module
 from sidecar.suppression.building import Builder
 from sidecar.suppression.consumer import Consumer, follow
-from sidecar.suppression.faults import StoreError
 from sidecar.suppression.locking import BusyError, locked
 from sidecar.suppression.opening import open_reader, open_store
 from sidecar.suppression.store import Database

@@ -10,8 +10,8 @@ import click
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import printable
+from sidecar.journal.database import DamagedError, StoreError, database_faults
 from sidecar.output.problems import reader_settings_or_exit
-from sidecar.suppression.faults import DamagedError, StoreError, database_faults
 from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.store import Database

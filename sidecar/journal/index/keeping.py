@@ -12,7 +12,7 @@ from typing import Final
 from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.journal import open_lock, try_lock
-from sidecar.journal.database import DamagedError, database_faults
+from sidecar.journal.database import BESIDE, DamagedError, database_faults
 from sidecar.journal.index.follower import CutOffError, IndexFollower, ReplacedIndexError
 
 _LOCK_SECONDS: Final = 0.25
@@ -60,7 +60,7 @@ def locked(settings: Settings, wait: Callable[[float], bool] = lambda _: True) -
 def set_aside(path: Path) -> Path | None:
     """Rename an index with its log, in the place of the one before, and return its new name; None if it does not exist."""
     aside = path.with_name(f"{path.name}.damaged")
-    for ending in ("-wal", "-shm", ""):
+    for ending in (*BESIDE, ""):
         with suppress(FileNotFoundError):
             Path(f"{path}{ending}").replace(f"{aside}{ending}")
     return aside if aside.exists() else None

@@ -6,8 +6,8 @@ A row's key is its time and a number, so rows and words are in the order of time
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
 from uuid import UUID
@@ -15,7 +15,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from sidecar.journal import make_directory
-from sidecar.journal.database import DamagedError, database_faults, uri_of
+from sidecar.journal.database import DamagedError, database_faults, prepare_writing, transaction, uri_of
 from sidecar.journal.index import totals
 from sidecar.journal.index.peers import packed, unpacked
 from sidecar.journal.index.row import Row
@@ -122,18 +122,9 @@ class IndexDatabase:
 
     # --- writing
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Make all changes of the block, or none. Raise StoreError."""
-        with database_faults(self.path):
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self.connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.DatabaseError):  # SQLite itself rolls back after some errors
-                    self.connection.execute("ROLLBACK")
-                raise
+        return transaction(self.connection, self.path)
 
     def note(self, name: str, value: int) -> None:
         """Note a number under a name."""
@@ -215,11 +206,7 @@ def open_writer(path: Path) -> IndexDatabase:
     with database_faults(path), ExitStack() as stack:
         stack.callback(database.close)
         execute = database.connection.execute
-        execute("PRAGMA journal_mode = WAL")
-        # A power cut can lose the newest transactions, never half of one: their records are read again.
-        execute("PRAGMA synchronous = NORMAL")
-        # What is deleted is overwritten: it is personal data.
-        execute("PRAGMA secure_delete = ON")
+        prepare_writing(database.connection)
         execute("PRAGMA temp_store = MEMORY")
         if not execute("PRAGMA user_version").fetchone()[0]:
             database.connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
