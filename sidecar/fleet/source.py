@@ -4,6 +4,7 @@ Owns the reading of the stream from a time or a position on, also while it grows
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -33,6 +34,10 @@ _GONE_SECONDS: Final = 120.0
 # back after the stream's duplicate window has repeated up to 2,000 records.
 _LOOK_BACK: Final = 250_000
 _IDS: Final = 100_000
+# Of a shipper: a node, the path of a segment, and a line. A node can publish any other.
+_ID_LIMIT: Final = 1024
+_VERSION: Final = re.compile(r"[0-9]{1,9}")
+_LINE: Final = re.compile(r"[0-9]{1,18}")
 
 
 class StreamSource:
@@ -129,16 +134,18 @@ class StreamSource:
     def _line(self, message: Msg) -> Line | Skipped | None:
         """Return a record with its place, None if it was there before."""
         headers = message.headers or {}
-        name = headers.get(MESSAGE_ID, f"{message.subject}/{message.metadata.sequence.stream}")
+        name = headers.get(MESSAGE_ID, "")
+        if not 0 < len(name) <= _ID_LIMIT:
+            name = f"{message.subject}/{message.metadata.sequence.stream}"
         if name in self._ids:
             return None
         self._ids[name] = None
         if len(self._ids) > _IDS:
             del self._ids[next(iter(self._ids))]
         file, _, number = name.rpartition("/")
-        line = int(number) if number.isdecimal() else 0
+        line = int(number) if _LINE.fullmatch(number) else 0
         version = headers.get(VERSION, str(RECORD_VERSION))
-        if not version.isdecimal() or int(version) > RECORD_VERSION:
+        if not _VERSION.fullmatch(version) or int(version) > RECORD_VERSION:
             why = f"its record version is {shown(version)}, and this program reads {RECORD_VERSION}: update the program"
             return Skipped(file=Path(file), number=line, why=why)
         return Line(file=Path(file), number=line, text=message.data)

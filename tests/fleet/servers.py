@@ -146,3 +146,12 @@ def users(*each: tuple[str, dict[str, Any]]) -> str:
     """Return the lines of a settings file for users with these public keys and permissions."""
     rows = ",\n".join(json.dumps({"nkey": key, "permissions": permissions}) for key, permissions in each)
     return f"authorization {{ users: [{rows}] }}\n"
+
+
+def publish_raw(one: Server, subject: bytes, header: bytes, content: bytes) -> None:
+    """Publish what no client library would send, and wait until the server has it."""
+    with socket.create_connection((one.address, one.port)) as connection, connection.makefile("rb") as answers:
+        connection.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n')
+        sizes = b"%d %d" % (len(header), len(header) + len(content))
+        connection.sendall(b"HPUB %s _none %s\r\n%s%s\r\nPING\r\n" % (subject, sizes, header, content))
+        assert any(line == b"PONG\r\n" for line in answers)

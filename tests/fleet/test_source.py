@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.core.settings.settings import Settings
-from tests.fleet.servers import Server, needs_nats, server
+from tests.fleet.servers import Server, needs_nats, publish_raw, server
 from tests.fleet.shipping import fleet_of, make_stream, with_fleet, with_stream
 from tests.mta.processes import wait_until
 
@@ -119,6 +119,30 @@ def test_newer_records(tmp_path: Path) -> None:
             why = 'its record version is "2", and this program reads 1: update the program'
             assert f"mx1/a.jsonl:2: {why}" in result.stderr
             assert "mx1/a.jsonl:3: " in result.stderr
+
+
+_FORGED = {
+    "no end of line": b"NATS/1.0",
+    "no UTF-8": b"NATS/1.0 \xff\xff\xff\r\n\r\n",
+    "a long line number": b"NATS/1.0\r\nNats-Msg-Id: mx1/a.jsonl/" + b"9" * 5000 + b"\r\n\r\n",
+    "a long version": b"NATS/1.0\r\nSidecar-Record-Version: " + b"9" * 5000 + b"\r\n\r\n",
+    "a status of the server": b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
+}
+
+
+def test_what_a_node_forges_stops_no_reader(tmp_path: Path) -> None:
+    """A node can publish any header, and any subject of its own: the records after it are read as before."""
+    with server() as one:
+        made = with_fleet(tmp_path, one)
+        make_stream(made)
+        config = ["--config", str(settings_file(tmp_path, one))]
+        for number, header in enumerate(_FORGED.values(), 1):
+            publish_raw(one, b"sidecar.records.mx1.Rejection", header, json.dumps(rejection(number)).encode())
+        publish_raw(one, b"sidecar.records.mx1.\xff", b"NATS/1.0\r\n\r\n", json.dumps(rejection(6)).encode())
+        publish(made, ("mx2", 7))
+        result = sidecar("tail", *config, "--no-follow", "--json", "-n", "all", "nats://")
+        assert senders(result) == ["s1", "s2", "s3", "s5", "s6", "s7"]
+        assert "update the program" in result.stderr
 
 
 def test_following(tmp_path: Path) -> None:
