@@ -8,8 +8,8 @@ import hmac
 import math
 import mmap
 import re
-from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Final
 from urllib.parse import quote
 
@@ -40,6 +40,8 @@ _READING: Final = frozenset({"GET", "HEAD"})
 _COOKIE: Final = "sidecar"
 # A browser takes a cookie of this name only over TLS, for this host alone, and for all its paths.
 _SECURE_COOKIE: Final = "__Host-sidecar"
+# Another program of this host, on any port, can set ours, too: each of these is tried.
+_COOKIES: Final = 10
 _SENTENCES: Final = {"Not Found": "No page has this address.", "Method Not Allowed": "This page has no such form."}
 
 
@@ -118,12 +120,7 @@ class Console:
         return RedirectResponse(LOGIN + ("" if wanted == HOME else f"?next={quote(wanted)}"), 303)
 
     def _session(self, headers: Headers) -> ConsoleSession | None:
-        try:
-            cookies = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            return None
-        found = (self._sessions.find(cookies[name].value) for name in (_SECURE_COOKIE, _COOKIE) if name in cookies)
-        return next(filter(None, found), None)
+        return next(filter(None, map(self._sessions.find, islice(_cookies(headers), _COOKIES))), None)
 
     async def _form(self, request: Request, limit: int = BODY_LIMIT) -> Form:
         body = await self._bodies.read(request, limit)
@@ -210,6 +207,12 @@ class Console:
         if found is None:
             raise HTTPException(404)
         return found
+
+
+def _cookies(headers: Headers) -> Iterator[str]:
+    """Yield the values of our cookies. Those of other programs can have any form."""
+    pairs = [pair.strip().partition("=") for pair in ";".join(headers.getlist("cookie")).split(";")]
+    yield from (value for wanted in (_SECURE_COOKIE, _COOKIE) for name, _, value in pairs if name == wanted)
 
 
 def _origin_fault(request: Request) -> HTTPException | None:

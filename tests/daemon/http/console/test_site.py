@@ -58,6 +58,22 @@ def test_the_cookie() -> None:
     assert secure.get(POLICY).status == 200
 
 
+def test_cookies_of_other_programs_end_no_session() -> None:
+    """A browser sends the cookies of all ports of a host. Any of these programs can set one of the console's name, too."""
+    visitor = Visitor()
+    visitor.log_in()
+    own = f"sidecar={visitor.cookies.pop('sidecar')}"
+    for before, after in (
+        ('theme={"dark":true}; ', ""),
+        ("a[b]=c;", ""),
+        ("sidecar=x; ", ""),
+        ("", "; sidecar=x"),
+        ("", "; y"),
+    ):
+        assert visitor.get(POLICY, cookie=before + own + after).status == 200, (before, after)
+    assert visitor.get(POLICY, cookie="sidecar=x; " * 10 + own).status == 303
+
+
 def test_logout() -> None:
     visitor = Visitor()
     visitor.log_in()
