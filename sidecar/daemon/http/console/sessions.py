@@ -1,4 +1,4 @@
-"""Sessions: who has logged in to the console with which token, until when; and how often a wrong token is tried.
+"""Sessions: who has logged in to the console with which token, until when.
 
 Owns the table of sessions, in memory that a process passes to its successor at a reload. Never has the text of a token or a
 cookie: only their hashes.
@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from struct import Struct as Packed
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -25,11 +25,6 @@ LONGEST_SECONDS: Final = 12 * 3600.0
 # Hashes of the cookie and of the token, then the times of the login and of the last request.
 _SLOT: Final = Packed("<32s32sdd")
 _FREE: Final = bytes(32)
-
-# Wrong tokens in this time. A token has 160 random bits; the limits are for those that a person has made up.
-WINDOW_SECONDS: Final = 60.0
-PEER_LIMIT: Final = 10
-TOTAL_LIMIT: Final = 60
 
 
 class ConsoleSession(Struct, frozen=True, kw_only=True):
@@ -58,10 +53,16 @@ class Sessions:
         self._clock = clock
 
     def start(self, token: AdminToken) -> str:
-        """Begin a session. Return the text of its cookie. The session that was unused for the longest time makes room."""
-        cookie, now = secrets.token_urlsafe(32), self._clock()
-        slot = min(self._slots(), key=lambda one: self._used(one[1:], now))[0]
-        _SLOT.pack_into(self._memory, slot, _hash(cookie), bytes.fromhex(token.digest), now, now)
+        """Begin a session. Return the text of its cookie.
+
+        In a full table the session of this token that was unused for the longest time makes room; of another one only if this
+        token has none. So whoever has the reader's token cannot end the sessions of operators.
+        """
+        cookie, now, digest = secrets.token_urlsafe(32), self._clock(), bytes.fromhex(token.digest)
+        used = {slot: (self._used(one, now), one[1] != digest) for slot, *one in self._slots()}
+        free = [slot for slot, (at, _) in used.items() if not at]
+        slot = free[0] if free else min(used, key=lambda one: (used[one][1], used[one][0]))
+        _SLOT.pack_into(self._memory, slot, _hash(cookie), digest, now, now)
         return cookie
 
     def find(self, cookie: str) -> ConsoleSession | None:
@@ -82,38 +83,11 @@ class Sessions:
         for slot in range(0, len(self._memory) - _SLOT.size + 1, _SLOT.size):
             yield slot, *_SLOT.unpack_from(self._memory, slot)
 
-    def _used(self, slot: tuple[bytes, bytes, float, float], now: float) -> float:
+    def _used(self, slot: Sequence[Any], now: float) -> float:
         """Return the time of the last request; 0 if the session has ended."""
         _, token, began, used = slot
         is_over = token not in self._roles or now - used > IDLE_SECONDS or now - began > LONGEST_SECONDS
         return 0.0 if is_over else used
-
-
-class Throttle:
-    """Counts wrong tokens by peer and in total, in a window of time. Beyond a limit no token is compared."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._ends_at = 0.0
-        self._total = 0
-        # At most TOTAL_LIMIT peers.
-        self._peers: dict[str, int] = {}
-
-    def wait_for(self, peer: str) -> float:
-        """Return the seconds until this peer can try a token; 0 for now."""
-        now = self._clock()
-        if now >= self._ends_at:
-            self._total, self._peers = 0, {}
-            return 0.0
-        is_full = self._total >= TOTAL_LIMIT or self._peers.get(peer, 0) >= PEER_LIMIT
-        return self._ends_at - now if is_full else 0.0
-
-    def count_wrong(self, peer: str) -> None:
-        """Count a wrong token."""
-        if not self._total:
-            self._ends_at = self._clock() + WINDOW_SECONDS
-        self._total += 1
-        self._peers[peer] = self._peers.get(peer, 0) + 1
 
 
 def _hash(cookie: str) -> bytes:

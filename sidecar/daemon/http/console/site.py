@@ -5,7 +5,6 @@ Owns login, logout, and the checks of each request. Other modules answer; they a
 
 import asyncio
 import hmac
-import math
 import mmap
 import re
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from sidecar.daemon.http.bodies import BODY_LIMIT, Bodies
 from sidecar.daemon.http.console.forms import Form, read_form
 from sidecar.daemon.http.console.frame import FormView, Frame, View
 from sidecar.daemon.http.console.rendering import HEADERS, static_file
-from sidecar.daemon.http.console.sessions import LONGEST_SECONDS, ConsoleSession, Sessions, Throttle
+from sidecar.daemon.http.console.sessions import LONGEST_SECONDS, ConsoleSession, Sessions
 
 HOME: Final = "/console/"
 LOGIN: Final = "/console/login"
@@ -67,7 +66,6 @@ class Console:
         self._bodies = bodies
         self._is_unix = is_unix
         self._sessions = Sessions(access.tokens, memory)
-        self._throttle = Throttle()
         routes = [
             Route(STATIC + "{name}", self._static),
             Route(LOGIN, self._login_form, methods=["GET"]),
@@ -150,15 +148,9 @@ class Console:
 
     async def _log_in(self, request: Request) -> Response:
         form = await self._form(request, _LOGIN_SIZE)
-        wanted, peer = _own(form.get("next")), self._peer(request.headers)
-        if (wait := self._throttle.wait_for(peer)) > 0:
-            fault = "Too many wrong tokens were sent. Wait a minute, and try again."
-            answer = self._frame.show(request, "login.html", 429, wanted=wanted, fault=fault)
-            answer.headers["Retry-After"] = str(math.ceil(wait))
-            return answer
-        token = self._access.find(form.get("token"))
+        wanted, token = _own(form.get("next")), self._access.find(form.get("token"))
         if token is None:
-            self._throttle.count_wrong(peer)
+            # No limit on their number: it would lock out those who have a token, which nobody can guess.
             await self._access.delay_wrong()
             fault = "This is not one of the tokens that admin.tokens names."
             return self._frame.show(request, "login.html", 403, wanted=wanted, fault=fault)
@@ -184,10 +176,6 @@ class Console:
         answer.delete_cookie(_COOKIE, path="/console")
         answer.delete_cookie(_SECURE_COOKIE, path="/", secure=True)
         return answer
-
-    def _peer(self, headers: Headers) -> str:
-        """Return the client: a proxy before a UNIX socket has added its address at the end. A port has only local clients."""
-        return headers.get("x-forwarded-for", "").rpartition(",")[2].strip() if self._is_unix else ""
 
     async def _on_error(self, request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):

@@ -1,4 +1,4 @@
-"""Sessions end in time, with their token and at logout; wrong tokens are counted."""
+"""Sessions end in time, with their token and at logout, and their number is bounded."""
 
 import mmap
 from collections.abc import Iterator
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.core.settings.values import AdminToken
-from sidecar.daemon.http.console import sessions
-from sidecar.daemon.http.console.sessions import IDLE_SECONDS, LONGEST_SECONDS, PEER_LIMIT, TOTAL_LIMIT, Sessions, Throttle
+from sidecar.daemon.http.console.sessions import IDLE_SECONDS, LONGEST_SECONDS, Sessions
 from tests.daemon.http.test_access import BOTH, tokens
 
 READING, OPERATING = BOTH
@@ -96,18 +95,19 @@ def test_the_table_is_bounded_and_the_unused_session_goes(memory: mmap.mmap) -> 
     assert own.find(kept) is not None
 
 
-def test_wrong_tokens_are_limited_for_a_peer_and_in_total() -> None:
+def test_a_reader_ends_no_session_of_an_operator(memory: mmap.mmap) -> None:
+    """An operator without a session takes the place of a reader."""
     clock = Clock()
-    throttle = Throttle(clock)
-    for _ in range(PEER_LIMIT):
-        assert throttle.wait_for("a") == 0
-        throttle.count_wrong("a")
-    assert throttle.wait_for("a") == sessions.WINDOW_SECONDS
-    assert throttle.wait_for("b") == 0
-    for number in range(TOTAL_LIMIT - PEER_LIMIT):
-        throttle.count_wrong(str(number))
-    assert throttle.wait_for("b") > 0
-    clock.now += sessions.WINDOW_SECONDS
-    assert throttle.wait_for("a") == throttle.wait_for("b") == 0
-    throttle.count_wrong("a")
-    assert throttle.wait_for("a") == 0
+    slots = len(memory) // 80
+    for first, tried in ((OPERATING, READING), (READING, OPERATING)):
+        own = table(memory, clock)
+        kept = own.start(first)
+        for _ in range(2 * slots):
+            clock.now += 1
+            cookie = own.start(tried)
+        assert own.find(kept) is not None
+        assert own.find(cookie) is not None
+        clock.now += LONGEST_SECONDS + 1
+    for _ in range(slots):
+        own.start(READING)
+    assert own.find(own.start(OPERATING)) is not None
