@@ -83,6 +83,7 @@ class Consumer:
             self._file = file_of(self._list.database)
             self._given = 0
             self._compare_revisions()
+            self.database.share(self._node)
             # Before the first change: an entry is in the filter before it is in the database.
             if self._shared is None:
                 # The filter of a sidecar that runs has no entry of this process.
@@ -92,7 +93,6 @@ class Consumer:
             self._marks = self.database.marks()
             self._save_checkpoint()
             show_fault(self._checkpoints, "")
-            self.database.share(self._node)
             self._sharing = None if self._connect is None else self._shared_with(stack, self._connect)
             self._followers = followers(self._directories)
             for follower in self._followers:

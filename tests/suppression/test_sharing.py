@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.suppression import SuppressionRule, SuppressionSettings
 from sidecar.core.sharing import StreamPlace
 from sidecar.suppression.opening import open_store
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.states import encode, key_of
+from tests.suppression.journals import consume, list_of, stored, with_list, write_segment
 from tests.suppression.nodes import NOW, RULES, A, Node, Stream, add, complaint, fleet, remove, settle
-from tests.suppression.records import BEGIN, DAY
+from tests.suppression.records import BEGIN, DAY, oob
 from tests.suppression.test_rules import EVENTS
 
 # The record of a change has an id of its own.
@@ -345,3 +347,15 @@ def test_the_status_shows_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         a.sharing.step()
         since, why = a.shown
         assert (since <= NOW, why) == (True, "the stream does not show changes of 1 address: not permitted")
+
+
+def test_entries_keep_their_nodes_when_the_rules_change(tmp_path: Path) -> None:
+    """The sidecar decides again on all that is stored, with the names of the nodes."""
+    made = replace(with_list(tmp_path), fleet=FleetSettings(servers=(), node="mx1"))
+    segment = write_segment(made, 0, [oob(A, "BadDomain", day=19)])
+    consume(made)
+    segment.unlink()
+    rules = (SuppressionRule(when=("BadDomain",), expire=9 * DAY),)
+    consume(replace(made, suppression=replace(list_of(made), rule=rules)))
+    entry = stored(made)[A]
+    assert (entry.expires, entry.nodes) == (BEGIN + 28 * DAY, ("mx1",))
