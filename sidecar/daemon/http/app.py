@@ -49,7 +49,7 @@ CONSOLE: Final = "/console"
 T = TypeVar("T")
 
 _LOG = log.get("admin")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/?#@\\\s]+)(?::[0-9]{1,5})?")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -207,9 +207,13 @@ class Guard:
     def _fault(self, headers: Headers, *, is_console: bool) -> HTTPException | None:
         if "origin" in headers and not is_console:
             return HTTPException(403, "Pages in a browser are not permitted to ask here: ask without an Origin header.")
-        host = _HOST.fullmatch(headers.get("host", ""))
+        named = headers.get("host", "")
+        host = _HOST.fullmatch(named)
         if self._hosts is not None and (host is None or host[1].lower() not in self._hosts):
             return HTTPException(403, "The Host header has another name: ask for 127.0.0.1, [::1] or localhost.")
+        if named and host is None:
+            # A URL is made of it and the path: what follows a "/" in it would be the path there.
+            return HTTPException(400, "The Host header is not the name of a host.")
         return None
 
 

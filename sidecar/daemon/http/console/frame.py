@@ -63,7 +63,7 @@ class Frame:
 
     def show(self, request: Request, template: str, status: int = 200, **values: object) -> Response:
         """Return a page. Its session, if there is one, is that of the request."""
-        path = request.url.path
+        path = request.scope["path"]
         return page(
             template, status, **self._values, session=request.state.session, navigation=_NAVIGATION, path=path, **values
         )

@@ -96,7 +96,7 @@ class Console:
 
     def _gate(self, request: Request) -> Response | None:
         """Return the answer to a request that no page can answer. Otherwise note its session."""
-        path, scope = request.url.path, request.scope
+        scope, path = request.scope, request.scope["path"]
         scope.setdefault("state", {})["session"] = None
         if path.startswith(STATIC):
             return None
@@ -111,7 +111,8 @@ class Console:
     def _without_session(self, request: Request) -> Response:
         if request.method not in _READING:
             return self._error_page(request, HTTPException(403, "The session has ended: log in, and send the form again."))
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        query = request.scope["query_string"].decode("latin-1")
+        wanted = request.scope["path"] + (f"?{query}" if query else "")
         if request.headers.get("sec-fetch-site") == "cross-site":
             # A browser sends no strict cookie when a link of another site leads here. It does when this page asks again.
             return self._frame.show(request, "again.html", wanted=wanted)

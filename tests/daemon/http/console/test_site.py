@@ -119,6 +119,14 @@ def test_the_host_and_the_origin() -> None:
     assert visitor.get("/v1/listener-domain?domain=x", origin=f"http://{HOST}").status == 403
 
 
+@pytest.mark.parametrize("host", ["x/console/static/", "x/console/login?", "x#", "u@x", "x y", "[::1", "x\\y"])
+def test_a_host_that_is_none(host: str) -> None:
+    """Over a UNIX socket any name is allowed, but none that becomes a part of the path of its URL."""
+    visitor = Visitor(console_app(listening="unix:/s"))
+    assert visitor.get(POLICY, host=host).status == 400
+    assert visitor.get(POLICY, host="any.example:8080").status == 303
+
+
 def test_a_link_of_another_site_opens_its_page() -> None:
     """The browser keeps the strict cookie back at first."""
     visitor = Visitor()
