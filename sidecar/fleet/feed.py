@@ -3,7 +3,6 @@
 Owns the checkpoint: it moves only over records that were acknowledged. Never delivers one.
 """
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from msgspec import Struct
 
 from sidecar import log
 from sidecar.core.settings.settings import Settings
-from sidecar.journal import open_lock, try_lock
+from sidecar.journal import hold_lock
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, ReaderState, SegmentMark, Skipped, followers
 
 # A crash repeats what was acknowledged since: NATS recognises it by its id.
@@ -85,10 +84,8 @@ class Feed:
     def __enter__(self) -> Self:
         """Raise FeedBusyError, JournalError, OSError, and ValueError for a damaged checkpoint."""
         with ExitStack() as stack:
-            lock = open_lock(self._checkpoints_directory / f"{self._name}.lock")
-            stack.callback(os.close, lock)
-            if not try_lock(lock):  # two processes must not save one checkpoint
-                raise FeedBusyError
+            # Two processes must not save one checkpoint.
+            stack.enter_context(hold_lock(self._checkpoints_directory / f"{self._name}.lock", FeedBusyError))
             self._load(stack)
             self._stack = stack.pop_all()
         return self

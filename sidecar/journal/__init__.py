@@ -8,8 +8,8 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +27,7 @@ WRITE_BITS = 0o222
 
 _DIRECTORY_MODE = 0o750
 _LOCK_MODE = 0o640
+_LOCK_SECONDS = 0.25
 # KumoMTA's names have nine digits after the point, and it locks no segment. If it writes to our directory, its segments must
 # stay unchanged.
 _INSTANT = r"\d{8}-\d{6}\.\d{6}"
@@ -65,10 +66,21 @@ def make_directory(directory: Path) -> None:
         sync_directory(folder.parent)
 
 
-def open_lock(path: Path) -> int:
-    """Return the descriptor of a lock file, which is created with its directory. Raise OSError."""
+@contextmanager
+def hold_lock(path: Path, busy: type[Exception], wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
+    """Hold a lock file, which is created with its directory: one process at a time does.
+
+    Raise `busy` if another process holds it, and `wait`, which gets seconds, returns True; raise OSError.
+    """
     make_directory(path.parent)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _LOCK_MODE)
+    try:
+        while not try_lock(descriptor):
+            if wait(_LOCK_SECONDS):
+                raise busy
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def try_lock(descriptor: int) -> bool:

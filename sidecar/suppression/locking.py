@@ -1,16 +1,12 @@
 """One process at a time writes the list: it holds a lock. The file of the lock also has the latest revision."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.journal import open_lock, try_lock
+from sidecar.journal import hold_lock, try_lock
 from sidecar.suppression.opening import finish_replacement, remove_unfinished
-
-_LOOK_SECONDS: Final = 0.25
 
 
 class BusyError(Exception):
@@ -25,17 +21,11 @@ def lock_of(settings: SuppressionSettings) -> Path:
 @contextmanager
 def locked(settings: SuppressionSettings, wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
     """Be the one process that writes the list. Raise BusyError if another one is, and `wait` returns True; raise OSError."""
-    descriptor = open_lock(lock_of(settings))
-    try:
-        while not try_lock(descriptor):
-            if wait(_LOOK_SECONDS):
-                raise BusyError
+    with hold_lock(lock_of(settings), BusyError, wait):
         # The process before can have been killed.
         remove_unfinished(settings.database)
         finish_replacement(settings.database)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_kept(settings: SuppressionSettings) -> bool:

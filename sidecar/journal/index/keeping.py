@@ -3,19 +3,15 @@
 Never reads a record.
 """
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Final
 
 from sidecar import log
 from sidecar.core.settings.settings import Settings
-from sidecar.journal import open_lock, try_lock
+from sidecar.journal import hold_lock
 from sidecar.journal.database import BESIDE, DamagedError, database_faults
 from sidecar.journal.index.follower import CutOffError, IndexFollower, ReplacedIndexError
-
-_LOCK_SECONDS: Final = 0.25
 
 _LOG = log.get("index")
 
@@ -44,17 +40,9 @@ def follow(settings: Settings, wait: Callable[[float], bool]) -> None:
                 _LOG.error(f"{error}: a new index is made of the journal", damaged=set_aside(path))
 
 
-@contextmanager
-def locked(settings: Settings, wait: Callable[[float], bool] = lambda _: True) -> Iterator[None]:
+def locked(settings: Settings, wait: Callable[[float], bool] = lambda _: True) -> AbstractContextManager[None]:
     """Be the one process that writes the index. Raise IndexBusyError if another one is, and `wait` returns True; OSError."""
-    descriptor = open_lock(Path(f"{settings.index_file}.lock"))
-    try:
-        while not try_lock(descriptor):
-            if wait(_LOCK_SECONDS):
-                raise IndexBusyError
-        yield
-    finally:
-        os.close(descriptor)
+    return hold_lock(Path(f"{settings.index_file}.lock"), IndexBusyError, wait)
 
 
 def set_aside(path: Path) -> Path | None:
