@@ -25,8 +25,8 @@ from sidecar.journal.read.logs import stored_paths
 
 # A session with more records is shown by its last ones.
 _SESSION_LIMIT: Final = 1000
-# An overview that is not ready then is an error of the page.
-_TOTALS_SECONDS: Final = 2.0
+# An overview that is not ready then is an error of the page; a session is found at once.
+_ANSWER_SECONDS: Final = 2.0
 
 T = TypeVar("T")
 
@@ -72,7 +72,9 @@ class Index:
         """Return the records of an SMTP connection in their order; if there are more, the last ones."""
 
         def ask(database: IndexDatabase) -> tuple[StoredRow, ...]:
-            found = search(database.connection, Search(session_id=session_id), limit=limit, before=None)
+            found = search(
+                database.connection, Search(session_id=session_id), limit=limit, before=None, seconds=_ANSWER_SECONDS
+            )
             return tuple(sorted(found.rows, key=lambda row: (row.time, row.segment, row.offset)))
 
         return self._read(ask)
@@ -97,7 +99,7 @@ class Index:
 
     def _read_totals(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         def bounded(database: IndexDatabase) -> T:
-            with deadline(database.connection, _TOTALS_SECONDS):
+            with deadline(database.connection, _ANSWER_SECONDS):
                 return ask(database.connection)
 
         return self._read(bounded)

@@ -115,16 +115,19 @@ class _Query:
 
 
 def search(
-    database: sqlite3.Connection, wanted: Search, *, limit: int, before: int | None, seconds: float = SEARCH_SECONDS
+    database: sqlite3.Connection, wanted: Search, *, limit: int, before: int | None, seconds: float | None = None
 ) -> RowPage:
-    """Return the newest wanted rows before a key, `limit` at most. Raise ValueError for a network that is none."""
+    """Return the newest wanted rows before a key, `limit` at most. Raise ValueError for a network that is none.
+
+    Without `seconds` a search has `SEARCH_SECONDS`.
+    """
     query = _Query(wanted)
     first = 0 if wanted.since is None else _key(wanted.since)
     end = min(_HIGHEST_KEY if wanted.until is None else _key(wanted.until), _HIGHEST_KEY if before is None else before)
     newest = database.execute("SELECT max(key) FROM record").fetchone()[0] or 0
     end = min(end, int(newest) + 1)
     rows = list[StoredRow]()
-    with deadline(database, seconds) as is_late:
+    with deadline(database, SEARCH_SECONDS if seconds is None else seconds) as is_late:
         for begin, stop in _ranges(first, end):
             try:
                 for row in _rows(database, query, begin, stop):
