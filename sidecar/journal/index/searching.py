@@ -162,8 +162,8 @@ def deadline(database: sqlite3.Connection, seconds: float) -> Iterator[Callable[
 
 
 def _any_of(words: Sequence[str]) -> str:
-    # No clean word has a quote.
-    return "(" + " OR ".join(f'"{clean(one)}"' for one in words) + ")"
+    # No clean word has a quote, and no row a NUL.
+    return "(" + " OR ".join('"' + clean(one.replace("\0", "_")) + '"' for one in words) + ")"
 
 
 def _key(seconds: float) -> int:

@@ -86,7 +86,10 @@ class LivePage:
             yield f"retry: {RETRY_MILLISECONDS}\n\n"
             seen: dict[int, None] = {}
             while True:
-                rows = await self._new(wanted, last, seen)
+                try:
+                    rows = await self._new(wanted, last, seen)
+                except (HTTPException, ValueError):
+                    return  # the status is sent already; the browser asks again
                 if rows:
                     last = max(last, rows[0].time)
                     yield _event(rows, last)

@@ -1,9 +1,11 @@
 """The pages of records: a search, and one record with its session, its reason and what the current policy says."""
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -28,6 +30,8 @@ SEARCH: Final = "/console/search"
 RECORD: Final = "/console/record"
 PAGE: Final = 100
 _TEXT_LIMIT: Final = 1024
+# SQLite has 63 bits for it.
+_KEY: Final = re.compile(r"[0-9]{1,18}|[1-8][0-9]{18}")
 # An address can be 1 kB long, and the head of a request 16.
 _RECIPIENTS: Final = 5
 # The parameters of a search, and the conditions that they are.
@@ -65,9 +69,9 @@ def read_search(query: QueryParams) -> Search:
     values = {name: query.get(name, "").strip() for name in _CONDITIONS}
     if any(len(value) > _TEXT_LIMIT for value in values.values()):
         raise HTTPException(400, f"A condition has more than {_TEXT_LIMIT:,} characters.")
-    types = tuple(filter(None, (one.strip() for one in query.getlist("type"))))
+    types = dict.fromkeys(filter(None, (one.strip() for one in query.getlist("type"))))
     return Search(
-        types=types,
+        types=tuple(islice(types, len(TYPES))),
         since=_time(query.get("since", "")),
         until=_time(query.get("until", "")),
         **{condition: values[name] for name, condition in _CONDITIONS.items()},
@@ -105,7 +109,7 @@ class SearchPages:
         before = query.get("before", "")
         try:
             wanted = read_search(query)
-            key = int(before) if before.isdecimal() else None
+            key = int(before) if _KEY.fullmatch(before) else None
             found = await self._index.ask(lambda index: index.search(wanted, limit=PAGE, before=key))
         except ValueError:
             fault = "The peer is no address or network: write it in full, such as 203.0.113.9 or 203.0.113.0/24."
@@ -130,7 +134,7 @@ class SearchPages:
     async def show_record(self, request: Request) -> Response:
         """Answer with one record."""
         key = request.query_params.get("key", "")
-        if not key.isdecimal() or len(key) > len(str(1 << 63)):
+        if not _KEY.fullmatch(key):
             raise HTTPException(404, "No record has this address.")
         found, session = await self._index.ask(lambda index: _with_session(index, int(key)))
         if found is None:
@@ -150,16 +154,17 @@ class SearchPages:
         )
 
     def _shown(self, found: FoundRecord, session: tuple[StoredRow, ...]) -> Shown:
-        line, content, explained, fault = found.line, None, None, None
+        line, content, text, explained, fault = found.line, None, "", None, None
         if line is None:
             fault = "The journal does not have this record any more: its segment was deleted. The index still has these values."
         else:
-            content = json.loads(line)
+            text = line.decode("utf-8", "replace")
             try:
+                content = json.loads(text)
+                text = json.dumps(content, indent=2, ensure_ascii=False)
                 explained = self._explained(decode(line), len(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 fault = f"It cannot be held against the policy: {error}."
-        text = "" if content is None else json.dumps(content, indent=2, ensure_ascii=False)
         return Shown(row=found.row, content=content, text=text, session=session, explained=explained, fault=fault)
 
     def _explained(self, record: Logged, size: int) -> RecordExplanation:

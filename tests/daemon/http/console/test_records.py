@@ -131,6 +131,36 @@ def test_wrong_conditions(made: Settings, query: str, status: int, sentence: str
     assert sentence in text_of(answer)
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("search?bounce_class=a%00b", 200),
+        ("search?text=%00&domain=%00.%00", 200),
+        (f"search?before={'9' * 5000}", 200),
+        ("search?" + "&".join(f"type=t{number}" for number in range(1000)), 200),
+        (f"record?key={2**63}", 404),
+        (f"record?key={'9' * 19}", 404),
+        ("record?key=%D9%A3", 404),
+    ],
+)
+def test_what_no_page_asks(made: Settings, path: str, status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert visit(made, record()).get(f"/console/{path}").status == status
+    assert capsys.readouterr().err == ""
+
+
+def test_a_record_that_python_cannot_read(made: Settings) -> None:
+    """Its page shows the line. A number in JSON can have any length."""
+    path = write_segment(made, 1, [record(), record()])
+    text = path.read_text().splitlines()[0]
+    path.chmod(0o640)
+    path.write_text(f'{text[:-1]},"x":{"9" * 5000}}}\n')
+    read_journal(made, now=time.time())
+    visitor = Visitor(app_of(made))
+    visitor.log_in()
+    answer = visitor.get(links(visitor.get("/console/search").body)[0])
+    assert (answer.status, "cannot be held against the policy" in text_of(answer)) == (200, True)
+
+
 def test_older_records_are_on_the_next_pages(made: Settings) -> None:
     visitor = visit(made, *(record(at=number, recipient=f"{number}@r.example") for number in range(250)))
     path, seen = "/console/search?domain=r.example", list[str]()
@@ -281,6 +311,16 @@ def test_a_stream_goes_on_and_repeats_nothing(made: Settings, monkeypatch: pytes
 
     asyncio.run(listen())
     assert len({*found}) == len(found) == 2
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_stream_without_an_answer_ends(made: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """The browser asks again, several times in a second: that is no fault of the program, and not in its log."""
+    visitor = visit(made, record())
+    assert visitor.get("/console/live/stream?peer=x").status == 200
+    made.index_file.unlink()
+    assert visitor.get("/console/live/stream").status == 200
+    assert capsys.readouterr().err == ""
 
 
 def test_streams_are_bounded(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
