@@ -3,7 +3,7 @@
 import mmap
 import re
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -45,8 +45,6 @@ from sidecar.daemon.process.plan import Plan
 FRESH_SECONDS = 5
 
 CONSOLE: Final = "/console"
-
-T = TypeVar("T")
 
 _LOG = log.get("admin")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/?#@\\\s]+)(?::[0-9]{1,5})?")

@@ -46,6 +46,7 @@ from sidecar.daemon.http.list_questions import (
     read_list_question,
     read_reason,
 )
+from sidecar.daemon.http.threads import ThreadQueue
 
 EVENTS: Final = f"{SUPPRESSION}/events"
 JSON_LINES: Final = ("application/jsonl", "application/x-ndjson")
@@ -82,7 +83,7 @@ class SuppressionPaths:
         self._rolls = False
         # Reads do not wait for the journal.
         self._reader, self._writer = ThreadPoolExecutor(1, "list"), ThreadPoolExecutor(1, "changes")
-        self._waiting = 0
+        self._queue = ThreadQueue(WAITING_LIMIT, f"{WAITING_LIMIT} questions wait for the disk")
         # The lock of each address that is being changed, as long as a request needs it.
         self._locks = WeakValueDictionary[str, asyncio.Lock]()
         # The record of the last change of an address, if it was not in force when it was answered.
@@ -230,21 +231,10 @@ class SuppressionPaths:
             self._writer.submit(self._suppressed.roll)
 
     async def _in_thread(self, thread: ThreadPoolExecutor, ask: Callable[[], T]) -> T:
-        if self._waiting >= WAITING_LIMIT:
-            text = f"{WAITING_LIMIT} questions wait for the disk: ask again in a second."
-            raise HTTPException(503, text, {"Retry-After": "1"})
-        self._waiting += 1
-        future = thread.submit(ask)
-        loop = asyncio.get_running_loop()
-        # Not when the client has gone: the thread still has the question.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._count_answered))
         try:
-            return await asyncio.wrap_future(future)
+            return await self._queue.run(thread, ask)
         except ListUnavailableError as error:
             raise HTTPException(503, f"Not now: {error}.", {"Retry-After": "1"}) from error
-
-    def _count_answered(self) -> None:
-        self._waiting -= 1
 
 
 # --- answers
