@@ -13,8 +13,8 @@ from starlette.responses import Response, StreamingResponse
 
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
 from sidecar.daemon.http.console.rendering import fragment
-from sidecar.daemon.http.console.search import DISPOSITIONS, PAGE, RECORD_TYPES, read_search
-from sidecar.journal.index import RowPage, Search, StoredRow
+from sidecar.daemon.http.console.search import DISPOSITIONS, RECORD_TYPES, find_page, read_search
+from sidecar.journal.index import Search, StoredRow
 
 LIVE: Final = "/console/live"
 STREAM: Final = f"{LIVE}/stream"
@@ -46,16 +46,8 @@ class LivePage:
     async def show(self, request: Request) -> Response:
         """Answer with the newest records that fit."""
         query = request.query_params
-        asked, fault, found = (
-            {name: query.get(name, "").strip() for name in _FILTERS},
-            None,
-            RowPage(rows=(), before=None, complete=True),
-        )
-        wanted = read_search(query)
-        try:
-            found = await self._index.ask(lambda index: index.search(wanted, limit=PAGE))
-        except ValueError:
-            fault = "The peer is no address or network: write it in full, such as 203.0.113.9 or 203.0.113.0/24."
+        asked = {name: query.get(name, "").strip() for name in _FILTERS}
+        found, fault = await find_page(self._index, read_search(query))
         return self._frame.show(
             request,
             "live.html",

@@ -24,11 +24,12 @@ from sidecar.core.records import Logged, decode
 from sidecar.core.records.reading import TYPES
 from sidecar.core.text import LATEST
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
+from sidecar.daemon.http.console.records import IndexThread
 from sidecar.journal.index import FoundRecord, Index, RowPage, Search, StoredRow
 
 SEARCH: Final = "/console/search"
 RECORD: Final = "/console/record"
-PAGE: Final = 100
+_PAGE: Final = 100
 _TEXT_LIMIT: Final = 1024
 # SQLite has 63 bits for it.
 _KEY: Final = re.compile(r"[0-9]{1,18}|[1-8][0-9]{18}")
@@ -78,6 +79,15 @@ def read_search(query: QueryParams) -> Search:
     )
 
 
+async def find_page(index: IndexThread, wanted: Search, *, before: int | None = None) -> tuple[RowPage, str | None]:
+    """Return the newest records that fit, before a key; or an empty page, and what is wrong with a condition."""
+    try:
+        return await index.ask(lambda index: index.search(wanted, limit=_PAGE, before=before)), None
+    except ValueError:
+        fault = "The peer is no address or network: write it in full, such as 203.0.113.9 or 203.0.113.0/24."
+        return RowPage(rows=(), before=None, complete=True), fault
+
+
 def _time(text: str) -> float | None:
     """Return seconds since 1970, from the same or from a date and time in UTC; None for no time. Raise HTTPException."""
     if not text.strip():
@@ -105,14 +115,8 @@ class SearchPages:
     async def show(self, request: Request) -> Response:
         """Answer with the newest records that fit."""
         query = request.query_params
-        wanted, fault, found = Search(), None, RowPage(rows=(), before=None, complete=True)
-        before = query.get("before", "")
-        try:
-            wanted = read_search(query)
-            key = int(before) if _KEY.fullmatch(before) else None
-            found = await self._index.ask(lambda index: index.search(wanted, limit=PAGE, before=key))
-        except ValueError:
-            fault = "The peer is no address or network: write it in full, such as 203.0.113.9 or 203.0.113.0/24."
+        wanted, before = read_search(query), query.get("before", "")
+        found, fault = await find_page(self._index, wanted, before=int(before) if _KEY.fullmatch(before) else None)
         asked = {name: query.get(name, "") for name in _CONDITIONS}
         kept = [(name, value) for name, value in query.multi_items() if value and name != "before"]
         return self._frame.show(
