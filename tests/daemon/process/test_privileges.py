@@ -178,7 +178,9 @@ def test_without_a_user_root_stays_root_and_is_warned_once() -> None:
 UNPRIVILEGED = """\
 import os
 from sidecar.cli import main
-import sidecar.commands.run  # now, since another user may not read its folder
+# Now, since another user may not read their folder.
+import sidecar.commands.run
+import sidecar.log.lines
 os.setgid(2)
 os.setuid(2)
 main()
