@@ -12,6 +12,8 @@ from typing import Final
 import click
 
 from sidecar import log
+from sidecar.core.fleet_view import FleetView
+from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.sharing import Connect
 from sidecar.core.suppressed import EditableList
@@ -52,7 +54,7 @@ def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
         wanted=lambda settings: settings.suppression is not None,
         read=follow_journal,
     )
-    return reader, ListAccess(known=Lookup(shared), problem_of=problem_of, open=_open_list)
+    return reader, ListAccess(known=Lookup(shared), problem_of=problem_of, open=_open_list, fleet=_read_fleet)
 
 
 def _other_nodes(settings: Settings) -> Connect | None:
@@ -72,6 +74,13 @@ def _open_list(settings: Settings) -> EditableList | None:
     from sidecar.suppression.serving import ServedList  # noqa: PLC0415 - the workers do not need SQLite
 
     return None if settings.suppression is None else ServedList(settings)
+
+
+def _read_fleet(fleet: FleetSettings) -> FleetView:
+    """Read the nodes of the fleet for the console."""
+    from sidecar.fleet.policy.status import read_fleet_view  # noqa: PLC0415 - only with the extra sidecar[fleet]
+
+    return read_fleet_view(fleet)
 
 
 def _ship(settings: Settings, wait: Callable[[float], bool]) -> None:

@@ -1,94 +1,19 @@
 """`sidecar fleet history` and `sidecar fleet status`: all revisions, and what each node does with them."""
 
 import sys
-import time
 from pathlib import Path
-from typing import Final
 
 import click
-import msgspec
-from msgspec import Struct
 
-from sidecar.commands.fleet.opening import connected, fleet_or_exit, history_of, json_option, nodes_of
+from sidecar.commands.fleet.opening import connected, fleet_or_exit, history_of, json_option
 from sidecar.core.text import counted, in_time
-from sidecar.fleet.policy.buckets import Buckets, Report
-from sidecar.fleet.policy.manifest import Manifest
+from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.publishing import History
-from sidecar.fleet.policy.report import CanaryHealth, NodeReport
+from sidecar.fleet.policy.status import Node, NodeStatus, action_of, node_status, nodes_of, read_nodes
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain, print_text
-
-SILENT_SECONDS: Final = 30
-"""A node reports every 10 seconds."""
-
-
-class Node(Struct, frozen=True, kw_only=True):
-    """A node, its last report, and how many seconds ago that was."""
-
-    name: str
-    silent: int
-    report: NodeReport
-
-
-class NodeStatus(Struct, frozen=True, kw_only=True):
-    """A node as `status --json` prints it.
-
-    `state` is "ok", "behind" (it has not the revision that it should have yet), "error", "held" or "silent". `silent` and `lag`
-    are in seconds. `wanted` is the newest revision for this node.
-    """
-
-    node: str
-    state: str
-    program: str
-    revision: int
-    wanted: int
-    silent: int
-    lag: int
-    error: str
-    held: str
-    health: CanaryHealth | None
-
-
-async def read_nodes(buckets: Buckets) -> list[Node]:
-    """Return all nodes that ever reported, by name. Raise FleetError."""
-    now = time.time()
-    return sorted((_node(one, now) for one in await buckets.reports()), key=lambda node: node.name)
-
-
-def _node(report: Report, now: float) -> Node:
-    try:
-        found = msgspec.json.decode(report.value, type=NodeReport)
-    except ValueError as error:
-        found = NodeReport(node=report.node, program="", error=f"its report is not valid: {error}")
-    return Node(name=report.node, silent=max(0, int(now - report.stored)), report=found)
-
-
-def _status(node: Node, history: History) -> NodeStatus:
-    """Return the state of a node: the worst that is true."""
-    report = node.report
-    wanted = next((one.revision for one in reversed(history.revisions) if one.is_for(node.name)), 0)
-    held = report.held if report.held_revision == wanted else ""
-    state = "ok" if report.revision == wanted else "behind"
-    if report.error:
-        state = "error"
-    if held:
-        state = "held"
-    if node.silent >= SILENT_SECONDS:
-        state = "silent"
-    return NodeStatus(
-        node=node.name,
-        state=state,
-        program=report.program,
-        revision=report.revision,
-        wanted=wanted,
-        silent=node.silent,
-        lag=report.lag,
-        error=report.error,
-        held=held,
-        health=report.health,
-    )
 
 
 @click.command(
@@ -114,7 +39,7 @@ def status(config: Path | None, *, as_json: bool) -> None:
         return await history_of(buckets, fleet), await read_nodes(buckets)
 
     history, nodes = connected(fleet, reading)
-    found = [_status(node, history) for node in nodes]
+    found = [node_status(node, history) for node in nodes]
     if as_json:
         latest, current = history.latest, history.current
         numbers = {"latest": latest.revision if latest else 0, "current": current.revision if current else 0}
@@ -166,12 +91,8 @@ def history(config: Path | None, *, as_json: bool) -> None:
     for one in reversed(found.revisions):
         size = sum(file.size for file in one.files)
         files = f"{counted(len(one.files), 'file')}, {counted(size, 'byte')}"
-        table.add_row(*map(plain, (str(one.revision), one.created, one.by, _action(one), nodes_of(one), files)))
+        table.add_row(*map(plain, (str(one.revision), one.created, one.by, action_of(one), nodes_of(one), files)))
     screen = console()
     screen.print(table)
     for invalid in found.invalid:
         print_text(screen, f"No node takes revision {invalid.key}: {invalid.why}.", indent=4, style="red")
-
-
-def _action(manifest: Manifest) -> str:
-    return manifest.action if manifest.of is None else f"{manifest.action} of {manifest.of}"

@@ -9,11 +9,10 @@ import click
 from msgspec import Struct
 
 from sidecar.core.settings.fleet import FleetSettings
-from sidecar.core.text import counted
 from sidecar.fleet import FleetError
 from sidecar.fleet.connection import FleetConnection
 from sidecar.fleet.policy.buckets import Buckets
-from sidecar.fleet.policy.manifest import Manifest, PolicyError
+from sidecar.fleet.policy.manifest import PolicyError
 from sidecar.fleet.policy.publishing import History, read_history
 from sidecar.fleet.policy.signature import SigningKey, read_private
 from sidecar.output.problems import config_file, settings_or_exit
@@ -82,11 +81,3 @@ def connected(fleet: Fleet, work: Callable[[Buckets], Awaitable[T]]) -> T:
 async def history_of(buckets: Buckets, fleet: Fleet) -> History:
     """Return all revisions of the fleet."""
     return await read_history(buckets, fleet.settings, fleet.settings.policy_keys)
-
-
-def nodes_of(manifest: Manifest) -> str:
-    """Return for which nodes a revision is."""
-    if manifest.canary is None:
-        return "all nodes"
-    nodes = manifest.canary.nodes
-    return ", ".join(nodes) if len(nodes) <= 3 else f"{', '.join(nodes[:2])} and {counted(len(nodes) - 2, 'other')}"  # noqa: PLR2004 - a line

@@ -8,7 +8,6 @@ from typing import Final
 import click
 
 from sidecar.commands.fleet.changes import checked, print_changes, print_warnings, side_of
-from sidecar.commands.fleet.nodes import SILENT_SECONDS, Node, read_nodes
 from sidecar.commands.fleet.opening import (
     Fleet,
     connected,
@@ -17,13 +16,13 @@ from sidecar.commands.fleet.opening import (
     history_of,
     key_option,
     key_or_exit,
-    nodes_of,
 )
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import Canary, Manifest, PolicyError
 from sidecar.fleet.policy.publishing import History, collect, fetch, manifest_files, new_revision
 from sidecar.fleet.policy.publishing import publish as store
 from sidecar.fleet.policy.signature import SigningKey
+from sidecar.fleet.policy.status import SILENT_SECONDS, Node, nodes_of, read_nodes
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from sidecar.commands.fleet import nodes as module
 from sidecar.config import Reading
 from sidecar.fleet.connection import FleetConnection
+from sidecar.fleet.policy import status as module
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import read_manifest, signed
 from sidecar.fleet.policy.report import CanaryHealth, NodeReport
