@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidecar import log
 from sidecar.core.evaluate.explanation import Explanation, encode_explanation
+from sidecar.core.fleet_view import OpenFleet
 from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.suppressed import EditableList
 from sidecar.core.text import in_units
@@ -86,7 +87,7 @@ class _Paths:
             *self.suppression.routes,
         ]
 
-    def console(self, access: Access, sessions: mmap.mmap | None) -> list[BaseRoute]:
+    def console(self, access: Access, sessions: mmap.mmap | None, fleet: OpenFleet | None) -> list[BaseRoute]:
         """Return the paths of the console. `sessions` has its sessions, or else it makes its own memory for them."""
         from sidecar.daemon.http.console import IndexThread, Parts, console  # noqa: PLC0415 - loaded only where it is on
 
@@ -98,6 +99,7 @@ class _Paths:
             explain=self._explained,
             index=IndexThread(self._plan.settings),
             memory=self._memory,
+            fleet=fleet,
         )
         pages = console(parts, access, self._bodies, sessions or mmap.mmap(-1, mmap.PAGESIZE), is_unix=self._signs)
         return [Route("/", _to_console), Route(CONSOLE, _to_console), Route(f"{CONSOLE}/{{page:path}}", pages)]
@@ -219,7 +221,7 @@ class Application(Guard):
     """The application for a plan. `listening` is the socket as in the settings.
 
     `suppressed` is the suppression list, and `known` is where explanations look recipients up. `sessions` has those of the
-    console; by default it has its own.
+    console, by default its own, which shows the nodes that `fleet` reads.
     """
 
     def __init__(  # noqa: PLR0913 - see above
@@ -232,6 +234,7 @@ class Application(Guard):
         suppressed: EditableList | None = None,
         known: SuppressionList | None = None,
         sessions: mmap.mmap | None = None,
+        fleet: OpenFleet | None = None,
     ) -> None:
         is_unix, admin = listening.startswith("unix:"), plan.settings.admin
         # Without tokens each local user could ask an open port who is on the list.
@@ -241,7 +244,7 @@ class Application(Guard):
         has_console = admin is not None and admin.console
         routes: list[BaseRoute] = [*self._paths.routes]
         if has_console:
-            routes += self._paths.console(access, sessions)
+            routes += self._paths.console(access, sessions, fleet)
         inner = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error))
         inner.router.redirect_slashes = False
         headers = _HEADERS | {"Sidecar-Revision": plan.revision}

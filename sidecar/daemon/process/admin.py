@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from sidecar import __version__, log
+from sidecar.core.fleet_view import OpenFleet
 from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
@@ -42,12 +43,14 @@ _LOG = log.get("supervisor")
 class ListAccess(Struct, frozen=True, kw_only=True):
     """The suppression list of any settings: workers and explanations ask `known`, and `open` opens it for HTTP.
 
-    `problem_of` returns why it cannot be read, None if it can be. `open` returns None if the settings have no list.
+    `problem_of` returns why it cannot be read, None if it can be. `open` returns None if the settings have no list. `fleet`
+    reads the nodes that the console shows.
     """
 
     known: SuppressionList | None = None
     problem_of: Callable[[SuppressionSettings], str | None] = lambda _: None
     open: OpenList = lambda _: None
+    fleet: OpenFleet | None = None
 
 
 class AdminSocket(NamedTuple):
@@ -183,6 +186,7 @@ async def _serve(
         suppressed=suppression.open(plan.settings),
         known=suppression.known,
         sessions=admin_socket.sessions,
+        fleet=suppression.fleet,
     )
     server = http.Server(application)
     server.start(admin_socket.socket)

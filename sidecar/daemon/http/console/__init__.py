@@ -11,6 +11,7 @@ from sidecar.daemon.http.bodies import Bodies
 from sidecar.daemon.http.console.explain import ExplainPage
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
 from sidecar.daemon.http.console.live import LivePage
+from sidecar.daemon.http.console.nodes import NodesPage
 from sidecar.daemon.http.console.overview import OverviewPage
 from sidecar.daemon.http.console.policy import PolicyPages
 from sidecar.daemon.http.console.records import IndexThread
@@ -27,7 +28,7 @@ def console(parts: Parts, access: Access, bodies: Bodies, memory: mmap.mmap, *, 
     frame = Frame(parts.plan, parts.version)
     views: dict[str, View] = {}
     forms: dict[str, FormView] = {}
-    for kind in (OverviewPage, LivePage, SearchPages, ExplainPage, TrialPage, PolicyPages, SuppressionPages):
+    for kind in (OverviewPage, LivePage, SearchPages, ExplainPage, TrialPage, PolicyPages, SuppressionPages, NodesPage):
         pages = kind(frame, parts)
         views |= pages.views
         forms |= pages.forms

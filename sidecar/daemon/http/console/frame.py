@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.core.evaluate.explanation import Explanation
+from sidecar.core.fleet_view import OpenFleet
 from sidecar.core.settings.values import Role
 from sidecar.daemon.http.console.forms import Form
 from sidecar.daemon.http.console.records import IndexThread
@@ -34,6 +35,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     explain: Callable[[ExplainQuestion], Explanation]
     index: IndexThread
     memory: Memory
+    fleet: OpenFleet | None = None
 
 
 class FormView(Struct, frozen=True, kw_only=True):
@@ -59,13 +61,15 @@ class Frame:
 
     def __init__(self, plan: Plan, version: str) -> None:
         self._state_directory = plan.settings.state_directory
+        has_fleet = plan.settings.fleet is not None
+        self._navigation = (*_NAVIGATION, ("/console/nodes", "Nodes")) if has_fleet else _NAVIGATION
         self._values = {"revision": plan.revision, "loaded": plan.made, "version": version, "host": os.uname().nodename}
 
     def show(self, request: Request, template: str, status: int = 200, **values: object) -> Response:
         """Return a page. Its session, if there is one, is that of the request."""
         path = request.scope["path"]
         return page(
-            template, status, **self._values, session=request.state.session, navigation=_NAVIGATION, path=path, **values
+            template, status, **self._values, session=request.state.session, navigation=self._navigation, path=path, **values
         )
 
     def status(self) -> Status | None:

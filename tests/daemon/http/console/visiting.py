@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from msgspec.structs import replace
 
+from sidecar.core.fleet_view import OpenFleet
 from sidecar.core.policy import compile_policy
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import AdminSettings, AdminToken
@@ -28,11 +29,11 @@ def console_app(*, tokens: tuple[AdminToken, ...] = BOTH, **more: Any) -> Applic
     return app(admin=AdminSettings(tokens=tokens, console=True), **more)
 
 
-def app_of(made: Settings, *, suppressed: EditableList | None = None) -> Application:
+def app_of(made: Settings, *, suppressed: EditableList | None = None, fleet: OpenFleet | None = None) -> Application:
     """Return an application with a console for settings in a folder of their own."""
     full = replace(made, admin=AdminSettings(tokens=BOTH, console=True))
     plan = Plan(settings=full, policy=compile_policy(full), node_id="node", revision="abc123", made=1_790_000_000.5)
-    return Application(plan, Memory(), version="1.2", listening=LISTENING, suppressed=suppressed)
+    return Application(plan, Memory(), version="1.2", listening=LISTENING, suppressed=suppressed, fleet=fleet)
 
 
 class Visitor:
