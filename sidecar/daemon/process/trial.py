@@ -29,8 +29,8 @@ SECONDS: Final = 20.0
 # Of these, the records have so many: the newest segments of some hundred thousand records.
 _RECORD_SECONDS: Final = 8.0
 _RECORD_BYTES: Final = 128 << 20
-# The policy of a million domains needs half of it.
-_MEMORY: Final = 4 << 30
+# A text of 4 MiB against a hundred thousand domains needs half of it.
+_MEMORY: Final = 2 << 30
 
 
 class TrialError(Exception):

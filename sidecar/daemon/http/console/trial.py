@@ -21,6 +21,8 @@ from sidecar.daemon.process.trial import TrialError, run_trial
 TRIAL: Final = "/console/trial"
 # A larger file is compared with `sidecar diff`: its text does not fit a text field.
 _TEXT_LIMIT: Final = 4 << 20
+# A comparison has the entries of both sides as objects: some 2 kB for each. `sidecar diff` compares more of them.
+DOMAINS_LIMIT: Final = 100_000
 # The entries in use as lines, where a text field can show them.
 _ENTRIES: Final = 2000
 _EFFECTS: Final = (("opens", "Opens"), ("closes", "Closes"), ("neither", "Neither opens nor closes"))
@@ -45,6 +47,10 @@ class TrialPage:
 
     async def ask(self, request: Request, form: Form) -> Response:
         """Answer with what the text would change."""
+        if len(self._settings.domains) > DOMAINS_LIMIT:
+            raise HTTPException(
+                413, f"The policy has more than {DOMAINS_LIMIT:,} listener domains: compare it with `sidecar diff`."
+            )
         text = form.text("domains")
         if (file := form.files.get("file")) is not None:
             text = file.decode("utf-8", "replace")

@@ -133,6 +133,12 @@ def test_a_trial_is_bounded(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -
     assert (answer.status, "more than 20 seconds" in text_of(answer)) == (503, True)
 
 
+def test_a_large_policy_is_left_to_the_command(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sidecar.daemon.http.console.trial.DOMAINS_LIMIT", 4)
+    answer = visitor.upload(TRIAL, TRIAL, domains=b"")
+    assert (answer.status, "compare it with `sidecar diff`" in text_of(answer)) == (413, True)
+
+
 def test_a_trial_that_dies(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "sys", SimpleNamespace(path=[], executable=sys.executable))
     answer = visitor.upload(TRIAL, TRIAL, domains=b"")
