@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from starlette.requests import Request
 
 from sidecar.daemon.http import access
+from sidecar.daemon.http.console import Console
 from tests.daemon.http.asking import app, ask
 from tests.daemon.http.console.visiting import HOST, Visitor, console_app, text_of
 from tests.daemon.http.test_access import READER, tokens
@@ -178,3 +180,17 @@ def test_the_tokens_of_the_settings() -> None:
     assert visitor.log_in().status == 403
     assert visitor.log_in(READER).status == 303
     assert "reader" in text_of(visitor.get(POLICY))
+
+
+def test_a_page_needs_a_session_also_without_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the gate opens nothing."""
+
+    def open_gate(_: Console, request: Request) -> None:
+        request.scope.setdefault("state", {})["session"] = None
+
+    monkeypatch.setattr(Console, "_gate", open_gate)
+    visitor = Visitor()
+    for page in ("", "live", "live/stream", "search", "record", "explain", "trial", "policy", "suppression", "nodes"):
+        assert visitor.get(f"/console/{page}").status == 403, page
+    for form in ("explain", "trial", "suppression/add", "suppression/remove", "logout"):
+        assert visitor.post(f"/console/{form}", {"csrf": "x"}).status == 403, form
