@@ -14,10 +14,10 @@ from msgspec import Struct
 from sidecar.core.names import normal_domain
 from sidecar.core.networks import parse_network
 from sidecar.core.policy.address import normal_address
-from sidecar.journal.index.peers import ends, packed
+from sidecar.journal.index.peers import MAPPED, ends, packed
 from sidecar.journal.index.row import LAST_TIME, SECOND, Row
 from sidecar.journal.index.store import KEY_BITS, StoredRow, stored_row
-from sidecar.journal.index.words import clean, id_word, network_word, text_words
+from sidecar.journal.index.words import clean, id_word, network_words, text_words
 
 SEARCH_SECONDS: Final = 0.25
 """A page has what was found in this time."""
@@ -84,7 +84,7 @@ class _Query:
         if search.peer_network:
             low, high, bits = ends(parse_network(search.peer_network.strip()))
             self._network = low, high
-            groups.append([*filter(None, [network_word(low, bits)])])
+            groups.append(network_words(low, bits))
         if search.domain:
             name = search.domain.strip()
             groups.append([f"d{normal_domain(name) or name.lower()}"])
@@ -104,8 +104,9 @@ class _Query:
     def holds(self, row: Row) -> bool:
         """Return True if what the words leave open holds for a row that has them."""
         if self._network is not None:
-            peer = packed(row.peer)
-            if peer is None or not self._network[0] <= peer <= self._network[1]:
+            (low, high), peer = self._network, packed(row.peer)
+            # An IPv4 address is in no IPv6 network, and `::/0` has the addresses that stand for them.
+            if peer is None or not low <= peer <= high or peer.startswith(MAPPED) != low.startswith(MAPPED):
                 return False
         if self._session_id and row.session_id != self._session_id:
             return False

@@ -30,6 +30,8 @@ _TEXT: Final = re.compile(r"[^\W_](?:[\w@.+=-]{0,62}\w)?")
 # and /128.
 _IPV4_DIGITS: Final = (32, 30, 28, 26)
 _IPV6_DIGITS: Final = (32, 16, 12, 8)
+# A search asks for so many words of a network at most, as a power of two: all networks of IPv4 but the widest.
+_SPLIT_BITS: Final = 7
 
 
 def words_of(row: Row) -> str:
@@ -82,13 +84,18 @@ def text_words(text: str) -> list[str]:
     return [f"w{word}" for word in islice(found, _TEXT_WORDS)]
 
 
-def network_word(low: bytes, bits: int) -> str:
-    """Return the word of the narrowest network that is one and has this one in it; "" if that is too wide.
+def network_words(low: bytes, bits: int) -> list[str]:
+    """Return the words of which a peer in a network has one, if few networks that are words fill it.
 
-    `low` is the first address, as `packed`, and `bits` the length of the prefix in it.
+    Otherwise the one word that all its peers have; none if the network is too wide. `low` is the first address, as `packed`,
+    and `bits` the length of the prefix in it.
     """
-    digits = next((one for one in _digits(low) if 4 * one <= bits), 0)
-    return f"p{low.hex()[:digits]}" if digits else ""
+    narrow = min(digits for digits in _digits(low) if 4 * digits >= bits)
+    if 4 * narrow - bits <= _SPLIT_BITS:
+        first, step = int(low.hex()[:narrow], 16), 1 << (4 * narrow - bits)
+        return [f"p{one:0{narrow}x}" for one in range(first, first + step)]
+    wide = next((digits for digits in _digits(low) if 4 * digits <= bits), 0)
+    return [f"p{low.hex()[:wide]}"] if wide else []
 
 
 def _network_words(address: bytes) -> list[str]:
