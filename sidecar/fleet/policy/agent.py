@@ -22,7 +22,6 @@ from math import inf
 from typing import Final
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 from nats.aio.msg import Msg
 
@@ -33,7 +32,7 @@ from sidecar.fleet import FleetError
 from sidecar.fleet.connection import FleetConnection, persist, run
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import IncompleteError, Manifest, PolicyError, read_manifest
-from sidecar.fleet.policy.report import CanaryHealth, HealthMeter, NodeReport, lag_of
+from sidecar.fleet.policy.report import CanaryHealth, HealthMeter, NodeReport, lag_of, supervisor_status
 from sidecar.fleet.policy.store import AgentState, PolicyStore, Trial
 from sidecar.journal import JournalError
 
@@ -52,17 +51,6 @@ _SHOWN: Final = 3
 _DIGITS: Final = 15
 
 _LOG = log.get("policy")
-
-
-class _Reload(Struct, frozen=True):
-    time: str = ""
-    problems: tuple[str, ...] = ()
-
-
-class _Status(Struct, frozen=True):
-    """What the supervisor says of its last reload, in its status file."""
-
-    last_reload: _Reload | None = None
 
 
 class Agent:
@@ -251,13 +239,9 @@ class Agent:
 
     def _problems(self) -> tuple[str, ...]:
         """Return what went wrong in a reload since the proposal; nothing while it is not over."""
-        try:
-            content = (self._settings.state_directory / "status.json").read_bytes()
-            reload = msgspec.json.decode(content, type=_Status).last_reload
-            # Its time has whole seconds.
-            return () if reload is None or _seconds(reload.time) < int(self._proposed) else reload.problems
-        except (OSError, ValueError):
-            return ()
+        reload = supervisor_status(self._settings.state_directory).last_reload
+        # Its time has whole seconds.
+        return () if reload is None or _seconds(reload.time) < int(self._proposed) else reload.problems
 
     # --- 4. watch
 
@@ -313,7 +297,11 @@ _PROGRAM: Final = _version()
 
 
 def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
+    """Return a time in seconds since 1970; 0 if it is none."""
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def follow_policy(settings: Settings, wait: Callable[[float], bool]) -> None:

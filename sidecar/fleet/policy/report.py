@@ -1,6 +1,7 @@
 """What a node reports of itself, for `sidecar fleet status`. Its fields are permanent (deploy/docs/fleet.md, Reports)."""
 
 import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -76,11 +77,19 @@ class _Decision(Struct, frozen=True):
     meta: _Meta = _Meta()
 
 
-class _Failures(Struct, frozen=True):
-    """What the supervisor counts, in its status file."""
+class LastReload(Struct, frozen=True):
+    """The last reload of the supervisor: when it was over (RFC 3339), and what went wrong."""
+
+    time: str = ""
+    problems: tuple[str, ...] = ()
+
+
+class SupervisorStatus(Struct, frozen=True):
+    """What the supervisor counts, and its last reload, in its status file."""
 
     restarts: int = 0
     faults: int = 0
+    last_reload: LastReload | None = None
 
 
 _DECISION: Final = msgspec.json.Decoder(_Decision)
@@ -93,10 +102,10 @@ class HealthMeter:
     """Counts from now on. Closing is left to the end of the process."""
 
     def __init__(self, settings: Settings) -> None:
-        self._status = settings.state_directory / "status.json"
+        self._state_directory = settings.state_directory
         self._followers = followers(settings.journal.directories)
         self._messages = self._tempfailed = 0
-        self._before = self._failures()
+        self._before = supervisor_status(self._state_directory)
         for follower in self._followers:
             for file in follower.look():
                 file.skip()
@@ -108,7 +117,7 @@ class HealthMeter:
                 for line in file.lines():
                     if not isinstance(line, Skipped):
                         self._count(line.text)
-        failures, before = self._failures(), self._before
+        failures, before = supervisor_status(self._state_directory), self._before
         return CanaryHealth(
             messages=self._messages,
             tempfailed=self._tempfailed,
@@ -126,11 +135,13 @@ class HealthMeter:
         if head.type == "Rejection" and head.response.code in _TEMPFAIL:
             self._tempfailed += head.meta.count
 
-    def _failures(self) -> _Failures:
-        try:
-            return msgspec.json.decode(self._status.read_bytes(), type=_Failures)
-        except (OSError, ValueError):
-            return _Failures()
+
+def supervisor_status(state_directory: Path) -> SupervisorStatus:
+    """Return what the supervisor has published; an empty status if that cannot be read."""
+    try:
+        return msgspec.json.decode((state_directory / "status.json").read_bytes(), type=SupervisorStatus)
+    except (OSError, ValueError):
+        return SupervisorStatus()
 
 
 def lag_of(settings: Settings) -> int:

@@ -76,7 +76,7 @@ class PolicyStore:
     def write(self, manifest: Manifest, value: bytes, files: Iterable[tuple[ManifestFile, bytes]]) -> None:
         """Write a revision with the value of its manifest. Its folder appears as a whole.
 
-        What is there as it was signed stays untouched: a process may be reading it.
+        A revision that is on the disk as it was signed stays untouched: a process may be reading it.
         """
         draft, folder = self._folder / ".new", self.folder_of(manifest.revision)
         if all(_is_intact(folder / file.name, file) for file in manifest.files) and folder.joinpath(_MANIFEST).is_file():
