@@ -22,7 +22,7 @@ class StreamPlace(Struct, frozen=True, kw_only=True):
 
 
 class NodeState(Struct, frozen=True, kw_only=True):
-    """A state on its way. `key` names the address in 32 hexadecimal digits. `lasts` is in seconds, 0 for good."""
+    """A state on its way. `key` is the address as NATS subjects have it. `lasts` is in seconds, 0 without an end."""
 
     kind: StateKind
     key: str

@@ -124,7 +124,7 @@ class Builder:
             for file in files:
                 for batch in segments.read(file):
                     self._require_time()
-                    events.append([row_of(database.key(one.address), one.event) for one in batch.said])
+                    events.append([row_of(database.key(one.address), one.event) for one in batch.events])
                     found[batch.progress.path] = batch.progress
                 size += file.size
                 bar.set(size, events.count)
@@ -134,12 +134,12 @@ class Builder:
         rules, now = self._reader.rules, int(self._clock())
         given = revisions.read_given(lock_of(self._list))
         with self._show("events", events.count) as bar, database.loading():
-            found = events.by_address(lambda: bar.set(events.taken, events.taken))
+            found = events.by_address(lambda: bar.set(events.returned, events.returned))
             kept = ((address, self._one_time(_kept(own, rules, now))) for address, own in found)
             for some in _pieces(kept, _TOGETHER):
                 self._require_time()
                 database.load(some, rules=rules, now=now)
-                bar.set(events.taken, events.taken)
+                bar.set(events.returned, events.returned)
             database.load_state(progress, self._reader.fingerprint, now=now, given=given)
 
     def _one_time(self, events: set[Event]) -> set[Event]:

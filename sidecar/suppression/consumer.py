@@ -150,7 +150,7 @@ class Consumer:
             file.skip()
             return
         for batch in self._segments.read(file, mark):
-            self.database.apply(batch.said, batch.progress, rules=self.rules, now=self._now())
+            self.database.apply(batch.events, batch.progress, rules=self.rules, now=self._now())
             self._marks[path] = batch.progress.mark
 
     def _opened(self) -> NodeStore:

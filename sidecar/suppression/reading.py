@@ -52,7 +52,7 @@ class Uncounted(StrEnum):
     NOT_READABLE = "not_readable"
 
 
-class Said(Struct, frozen=True, kw_only=True, gc=False):
+class AddressEvent(Struct, frozen=True, kw_only=True, gc=False):
     """An event, and the address that it is about, as `normal_key` returns it."""
 
     address: str
@@ -110,7 +110,7 @@ class Reader:
         rules = [(rule.when, rule.count, rule.days, rule.within, rule.expire) for rule in self.rules.rules]
         return msgspec.json.encode((rules, self._trust)).decode()
 
-    def read(self, record: Logged) -> Said | Uncounted | None:
+    def read(self, record: Logged) -> AddressEvent | Uncounted | None:
         """Return what a record says; None for records of other types, and for feedback that is no complaint."""
         if record.type == CHANGE_TYPE:
             return _change(record)
@@ -123,7 +123,7 @@ class Reader:
         word = word.lower() if isinstance(word, str) else ""
         return None if word in IGNORED_TYPES else self._report(record, word, _texts(report, "original_rcpto_to"))
 
-    def _report(self, record: Logged, word: str, recipients: tuple[str, ...]) -> Said | Uncounted:
+    def _report(self, record: Logged, word: str, recipients: tuple[str, ...]) -> AddressEvent | Uncounted:
         if self.rules.rule(word) is None:
             return Uncounted.NO_RULE
         if _TRUST.get(str(record.meta.get("verified")), 0) < self._least:
@@ -138,7 +138,7 @@ class Reader:
         if not record.message_id or not 0 < record.when <= LATEST:
             return Uncounted.NOT_READABLE
         time, id_ = record.when * MICROSECONDS, bounded_id(record.message_id)
-        return Said(address=address, event=Event(time=time, id=id_, word=word, verified_ids=_verified_ids(record)))
+        return AddressEvent(address=address, event=Event(time=time, id=id_, word=word, verified_ids=_verified_ids(record)))
 
 
 class MemoryList:
@@ -153,14 +153,14 @@ class MemoryList:
 
     def add(self, record: Logged) -> None:
         """Read a record."""
-        said = self._reader.read(record)
-        if said is not None:
+        found = self._reader.read(record)
+        if found is not None:
             self.newest = max(self.newest, record.when if record.when <= LATEST else 0)
-        if isinstance(said, Uncounted):
-            self.uncounted[said] = self.uncounted.get(said, 0) + 1
-        elif said is not None:
-            self.reports += said.event.kind == "report"
-            self._events.setdefault(said.address, set()).add(said.event)
+        if isinstance(found, Uncounted):
+            self.uncounted[found] = self.uncounted.get(found, 0) + 1
+        elif found is not None:
+            self.reports += found.event.kind == "report"
+            self._events.setdefault(found.address, set()).add(found.event)
 
     def entries(self, now: int) -> dict[str, ListEntry]:
         """Return the addresses that are suppressed at `now` (seconds since 1970)."""
@@ -188,7 +188,7 @@ def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else ()
 
 
-def _change(record: Logged) -> Said | Uncounted:
+def _change(record: Logged) -> AddressEvent | Uncounted:
     """Read the record of a change by hand, which `changes` has written."""
     action, reason, time = (record.meta.get(key) for key in ("action", "reason", "time"))
     expires = record.meta.get("expires") or NEVER
@@ -199,4 +199,4 @@ def _change(record: Logged) -> Said | Uncounted:
         return Uncounted.NOT_READABLE
     word = printable(str(reason or "")[:REASON_LIMIT])
     event = Event(time=time, id=bounded_id(record.id), kind=action, word=word, expires=expires if action == "add" else NEVER)
-    return Said(address=address, event=event)
+    return AddressEvent(address=address, event=event)

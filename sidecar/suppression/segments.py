@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from sidecar.core.records.reading import decode
 from sidecar.journal.read import Followed, Line, SegmentMark, Skipped
-from sidecar.suppression.reading import Reader, Said, Uncounted
+from sidecar.suppression.reading import AddressEvent, Reader, Uncounted
 
 REPORTS: Final = "reports"
 CHANGES: Final = "changes"
@@ -31,7 +31,7 @@ class Progress(Struct, frozen=True, kw_only=True):
 class EventBatch(Struct, frozen=True, kw_only=True):
     """Events of a segment, and how far it was read with them."""
 
-    said: list[Said]
+    events: list[AddressEvent]
     progress: Progress
 
 
@@ -45,32 +45,32 @@ class SegmentReader:
     def read(self, file: Followed, mark: SegmentMark | None = None) -> Iterator[EventBatch]:
         """Yield what is new in a segment, at least one batch. `mark` is how far it was read before. Raise JournalError."""
         path = str(file.path)
-        said: list[Said] = []
+        events: list[AddressEvent] = []
         counts, number = self._counted.setdefault(path, Counter()), 0
         for line in file.lines():
             if line.number <= number or line.number == 1:
                 counts.clear()  # the file was cut off, and is read again from its beginning
             number = line.number
-            if (one := self._said(line, counts)) is not None:
-                said.append(one)
-            if len(said) >= _BATCH:
-                yield EventBatch(said=said, progress=Progress(path=path, mark=SegmentMark(lines=number), counts=counts))
-                said = []
-        number = number or (0 if mark is None else mark.lines)
-        yield EventBatch(said=said, progress=Progress(path=path, mark=SegmentMark(lines=number, done=file.done), counts=counts))
+            if (one := self._event_of(line, counts)) is not None:
+                events.append(one)
+            if len(events) >= _BATCH:
+                yield EventBatch(events=events, progress=Progress(path=path, mark=SegmentMark(lines=number), counts=counts))
+                events = []
+        mark = SegmentMark(lines=number or (0 if mark is None else mark.lines), done=file.done)
+        yield EventBatch(events=events, progress=Progress(path=path, mark=mark, counts=counts))
         if file.done:
             self._counted.pop(path, None)
 
-    def _said(self, line: Line | Skipped, counts: Counter[str]) -> Said | None:
+    def _event_of(self, line: Line | Skipped, counts: Counter[str]) -> AddressEvent | None:
         if isinstance(line, Skipped) or line.text.startswith(_OTHER_LINES):
             return None
         try:
-            said = self._reader.read(decode(line.text))
+            found = self._reader.read(decode(line.text))
         except ValueError:
-            said = Uncounted.NOT_READABLE
-        if isinstance(said, Uncounted):
-            counts[said.value] += 1
+            found = Uncounted.NOT_READABLE
+        if isinstance(found, Uncounted):
+            counts[found.value] += 1
             return None
-        if said is not None:
-            counts[REPORTS if said.event.kind == "report" else CHANGES] += 1
-        return said
+        if found is not None:
+            counts[REPORTS if found.event.kind == "report" else CHANGES] += 1
+        return found

@@ -36,7 +36,7 @@ class EventSorter:
         except BaseException:
             self._database.close()
             raise
-        self.count = self.taken = 0
+        self.count = self.returned = 0
         """How many events were added, and how many `by_address` has returned."""
 
     def append(self, rows: Iterable[Row]) -> None:
@@ -54,7 +54,7 @@ class EventSorter:
 
     def _events(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Event]:
         for _, time, id_, kind, word, expires, ids in rows:
-            self.taken += 1
+            self.returned += 1
             # Not as `event_of`: these rows are of events.
             verified_ids = tuple(ids.split("\n")) if ids else ()
             yield Event(time=time, id=id_, kind=kind, word=word, expires=expires, verified_ids=verified_ids)

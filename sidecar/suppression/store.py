@@ -24,7 +24,7 @@ from sidecar.journal.read import SegmentMark
 from sidecar.suppression import listing, revisions, shared
 from sidecar.suppression.hashing import AddressHash
 from sidecar.suppression.listing import Listed, Page, entry_of
-from sidecar.suppression.reading import Said
+from sidecar.suppression.reading import AddressEvent
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.schema import ENTRY_INDEX, Row, event_of, row_of
 from sidecar.suppression.segments import Progress
@@ -182,10 +182,10 @@ class Database:
     def _transaction(self) -> AbstractContextManager[None]:
         return transaction(self._database, self.path)
 
-    def apply(self, said: Iterable[Said], progress: Progress | None, *, rules: Ruleset, now: int) -> None:
+    def apply(self, found: Iterable[AddressEvent], progress: Progress | None, *, rules: Ruleset, now: int) -> None:
         """Add events, and move the checkpoint to where they were read, in one transaction. Known events change nothing."""
         new: dict[str, list[Event]] = {}
-        for one in said:
+        for one in found:
             new.setdefault(self.key(one.address), []).append(one.event)
         with self._transaction():
             for address, events in new.items():

@@ -12,7 +12,7 @@ from sidecar.core.settings.suppression import SUPPRESSION_RULES
 from sidecar.core.sharing import Arrivals, ArrivedState, NodeState, StreamPlace
 from sidecar.suppression.node_store import NodeStore
 from sidecar.suppression.opening import _prepare
-from sidecar.suppression.reading import Said
+from sidecar.suppression.reading import AddressEvent
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.sharing import Sharing, first_place
 from tests.suppression.records import BEGIN, DAY
@@ -101,8 +101,8 @@ class Node:
 
     def read(self, *events: Event, address: str = A) -> None:
         """Read events from the journal."""
-        said = [Said(address=address, event=one) for one in events]
-        self.database.apply(said, None, rules=self.rules, now=self.clock)
+        found = [AddressEvent(address=address, event=one) for one in events]
+        self.database.apply(found, None, rules=self.rules, now=self.clock)
 
     def entry(self, address: str = A) -> ListEntry | None:
         """Return an entry without its address."""
