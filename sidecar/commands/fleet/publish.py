@@ -19,8 +19,7 @@ from sidecar.commands.fleet.opening import (
 )
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import Canary, Manifest, PolicyError
-from sidecar.fleet.policy.publishing import History, collect, fetch, manifest_files, new_revision
-from sidecar.fleet.policy.publishing import publish as store
+from sidecar.fleet.policy.publishing import History, collect, fetch, manifest_files, new_revision, store_revision
 from sidecar.fleet.policy.signature import SigningKey
 from sidecar.fleet.policy.status import SILENT_SECONDS, Node, nodes_of, read_nodes
 from sidecar.output.help import Command
@@ -114,7 +113,7 @@ def publish(  # noqa: PLR0913 - each is an option
             return
         first = None if nodes is None else Canary(nodes=nodes, hold_at=hold_at)
         manifest = new_revision(fleet.settings, history, described, action="publish", canary=first)
-        await store(buckets, manifest, files, key)
+        await store_revision(buckets, manifest, files, key)
         click.echo(f"Revision {manifest.revision} is published for {nodes_of(manifest)}.")
 
     connected(fleet, publishing)
@@ -241,5 +240,5 @@ async def _show(buckets: Buckets, fleet: Fleet, latest: Manifest | None, target:
 
 async def _store_again(buckets: Buckets, manifest: Manifest, key: SigningKey) -> None:
     """Store a revision whose files another one has, too."""
-    await store(buckets, manifest, {}, key)
+    await store_revision(buckets, manifest, {}, key)
     click.echo(f"Revision {manifest.revision} is published for all nodes, with the files of revision {manifest.of}.")

@@ -155,7 +155,7 @@ def new_revision(  # noqa: PLR0913 - each is a field of it
     )
 
 
-async def publish(buckets: Buckets, manifest: Manifest, files: Mapping[str, bytes], key: SigningKey) -> None:
+async def store_revision(buckets: Buckets, manifest: Manifest, files: Mapping[str, bytes], key: SigningKey) -> None:
     """Store the files, and then the signed manifest: no node sees a revision without its files. Raise FleetError."""
     for content in files.values():
         await buckets.put_file(content)

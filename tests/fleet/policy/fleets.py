@@ -17,7 +17,7 @@ from sidecar.fleet.connection import FleetConnection, cancel
 from sidecar.fleet.policy.agent import Agent
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import Canary, Manifest, signed
-from sidecar.fleet.policy.publishing import History, manifest_files, new_revision, publish, read_history
+from sidecar.fleet.policy.publishing import History, manifest_files, new_revision, read_history, store_revision
 from sidecar.fleet.policy.signature import SigningKey, make_pair, public_of, read_private
 
 DOMAINS = '["b.example"]\nlog_oob = true\n'
@@ -138,7 +138,7 @@ class Publisher:
         """Publish these files."""
         content = files() if content is None else content
         manifest = new_revision(self.fleet, await self.history(), manifest_files(content), action="publish", canary=canary)
-        await publish(self.buckets, manifest, content, self.key)
+        await store_revision(self.buckets, manifest, content, self.key)
         return manifest
 
     async def put(self, manifest: Manifest, *, key: SigningKey | None = None) -> None:
