@@ -33,7 +33,7 @@ _CANCEL_SECONDS: Final = 2.0
 _LOG = log.get("fleet")
 
 
-class _Client(Client):
+class _FleetClient(Client):
     """nats-py's client, which ends its reading at a header or subject that it cannot read. This one reads what others publish.
 
     The stream delivers such a message again after each reconnect.
@@ -49,7 +49,7 @@ class _Client(Client):
         return super()._build_message(sid, subject.decode("utf-8", "replace").encode(), reply, data, headers)
 
 
-class _TlsClient(_Client):
+class _TlsClient(_FleetClient):
     """nats-py's client, which logs in without TLS even at a `tls://` URL if the server offers none. This one does not."""
 
     def _connect_command(self) -> bytes:
@@ -68,7 +68,7 @@ class FleetConnection:
 
     def __init__(self, fleet: FleetSettings, *, role: str, restored: Callable[[], object] | None = None) -> None:
         self._fleet, self._role, self._restored = fleet, role, restored
-        self.client = (_TlsClient if any(url.startswith("tls:") for url in fleet.servers) else _Client)()
+        self.client = (_TlsClient if any(url.startswith("tls:") for url in fleet.servers) else _FleetClient)()
         self.fault = ""
         self.ended = asyncio.Event()
 
