@@ -16,7 +16,7 @@ from sidecar.core.text import in_units
 from sidecar.daemon.http.console.forms import Form
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
 from sidecar.daemon.http.explaining import ExplainerThread
-from sidecar.daemon.process.trial import TrialError, run_trial
+from sidecar.daemon.http.trial import TrialError, run_trial
 
 TRIAL: Final = "/console/trial"
 # A larger file is compared with `sidecar diff`: its text does not fit a text field.

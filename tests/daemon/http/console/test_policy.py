@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.settings import Settings
-from sidecar.daemon.process import trial
+from sidecar.daemon.http import trial
 from tests.building import entry
 from tests.daemon.http.console.visiting import Visitor, app_of, text_of
 from tests.daemon.http.test_access import READER
