@@ -10,7 +10,7 @@ from tests.cost.judging import cpu_share, exceeded
 from tests.cost.measuring import Cost, measure
 from tests.cost.wire import Wire
 
-_TRIES = 10
+_TRIES = 40
 
 
 def lasting_fault(wire: Wire, cost: Cost, settings: Settings, *, records: int = 0) -> str | None:
