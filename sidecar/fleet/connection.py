@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import UnexpectedEOF
+from nats.js.api import Header
 from nats.js.errors import APIError
 
 from sidecar import log
@@ -27,6 +28,7 @@ _RECONNECT_SECONDS: Final = 1
 _CLOSE_SECONDS: Final = 2.0
 # How soon a coroutine ends when its process has to.
 _LOOK_SECONDS: Final = 0.1
+_STATUS_LINE: Final = b"NATS/1.0 "
 # Longer than a task needs to say goodbye.
 _CANCEL_SECONDS: Final = 2.0
 
@@ -34,16 +36,20 @@ _LOG = log.get("fleet")
 
 
 class _FleetClient(Client):
-    """nats-py's client, which ends its reading at a header or subject that it cannot read. This one reads what others publish.
+    """nats-py's client, which stops at a header or subject that it cannot read, and takes a header for the server's status.
 
-    The stream delivers such a message again after each reconnect.
+    This one reads on: others publish them, and a stream delivers them again after each reconnect.
     """
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
-            return await super()._process_headers(headers)
+            found = await super()._process_headers(headers)
         except (IndexError, ValueError):
             return None
+        # The server's own status is in the first line.
+        if found and not headers.startswith(_STATUS_LINE):
+            found.pop(Header.STATUS.value, None)
+        return found
 
     def _build_message(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None) -> Any:  # noqa: ANN401 - as in nats-py
         return super()._build_message(sid, subject.decode("utf-8", "replace").encode(), reply, data, headers)

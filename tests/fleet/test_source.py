@@ -126,7 +126,8 @@ _FORGED = {
     "no UTF-8": b"NATS/1.0 \xff\xff\xff\r\n\r\n",
     "a long line number": b"NATS/1.0\r\nNats-Msg-Id: mx1/a.jsonl/" + b"9" * 5000 + b"\r\n\r\n",
     "a long version": b"NATS/1.0\r\nSidecar-Record-Version: " + b"9" * 5000 + b"\r\n\r\n",
-    "a status of the server": b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
+    "a status line": b"NATS/1.0 409 Consumer Deleted\r\n\r\n",
+    "a status": b"NATS/1.0\r\nStatus: 503\r\n\r\n",
 }
 
 
@@ -138,10 +139,10 @@ def test_what_a_node_forges_stops_no_reader(tmp_path: Path) -> None:
         config = ["--config", str(settings_file(tmp_path, one))]
         for number, header in enumerate(_FORGED.values(), 1):
             publish_raw(one, b"sidecar.records.mx1.Rejection", header, json.dumps(rejection(number)).encode())
-        publish_raw(one, b"sidecar.records.mx1.\xff", b"NATS/1.0\r\n\r\n", json.dumps(rejection(6)).encode())
-        publish(made, ("mx2", 7))
+        publish_raw(one, b"sidecar.records.mx1.\xff", b"NATS/1.0\r\n\r\n", json.dumps(rejection(7)).encode())
+        publish(made, ("mx2", 8))
         result = sidecar("tail", *config, "--no-follow", "--json", "-n", "all", "nats://")
-        assert senders(result) == ["s1", "s2", "s3", "s5", "s6", "s7"]
+        assert senders(result) == ["s1", "s2", "s3", "s5", "s6", "s7", "s8"]
         assert "update the program" in result.stderr
 
 

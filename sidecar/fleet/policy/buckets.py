@@ -128,7 +128,7 @@ class Buckets:
         info = await self._last(stream, f"$O.{self.policy}.M.{encoded}")
         try:
             known = None if info is None else msgspec.json.decode(info.data or b"", type=_ObjectInfo)
-        except ValueError:
+        except (ValueError, RecursionError):
             known = None
         if known is not None and not known.deleted:
             async for message in self._messages(stream, f"$O.{self.policy}.C.{known.nuid}", 0):
@@ -159,7 +159,9 @@ class Buckets:
 
     async def _messages(self, stream: str, subject: str, after: int) -> AsyncIterator[RawStreamMsg]:
         while (message := await self._get(stream, seq=after + 1, subject=subject, next=True)) is not None:
-            after = message.seq or 0
+            if (number := message.seq or 0) <= after:
+                raise FleetError(f"the stream {stream} cannot be read: after message {after} the server sends message {number}")
+            after = number
             yield message
 
     async def _last(self, stream: str, subject: str) -> RawStreamMsg | None:
@@ -171,6 +173,9 @@ class Buckets:
                 return await self._js.get_msg(stream, direct=True, **which)
             except NotFoundError:
                 return None
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                # Of nats-py, which takes each answer for one of JetStream.
+                raise FleetError(f"the stream {stream} cannot be read: the server's answer is not valid") from error
 
 
 @asynccontextmanager

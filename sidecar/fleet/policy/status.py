@@ -57,7 +57,7 @@ async def read_nodes(buckets: Buckets) -> list[Node]:
 def _node(report: Report, now: float) -> Node:
     try:
         found = msgspec.json.decode(report.value, type=NodeReport)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         found = NodeReport(node=report.node, program="", error=f"its report is not valid: {error}")
     return Node(name=report.node, silent=max(0, int(now - report.stored)), report=found)
 

@@ -18,7 +18,7 @@ from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import read_manifest, signed
 from sidecar.fleet.policy.report import CanaryHealth, NodeReport
 from tests.fleet.policy.fleets import key_pair, new_key
-from tests.fleet.servers import Server, needs_nats, server
+from tests.fleet.servers import Server, needs_nats, publish_raw, server
 
 pytestmark = [needs_nats]
 
@@ -253,6 +253,19 @@ def test_status(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     found = operator.nodes(status=1)
     assert {one["state"] for one in found.values()} == {"silent"}
     assert "its report is not valid" in found["mx6"]["error"]
+
+
+def test_what_a_node_forges_hides_no_other_node(operator: Operator, nats: Server) -> None:
+    operator.change("publish")
+    operator.nodes(node("mx1", 1), node("mx3", 1))
+    for header, content in (
+        (b"NATS/1.0\r\nStatus: 404\r\n\r\n", b""),
+        (b"NATS/1.0\r\nStatus: 503\r\n\r\n", b""),
+        (b"NATS/1.0\r\n\r\n", b'{"x":' + b"[" * 60_000),
+    ):
+        publish_raw(nats, f"$KV.{operator.folder.name}_nodes.mx2".encode(), header, content)
+        found = operator.nodes(status=1)
+        assert [one["state"] for one in found.values()] == ["ok", "error", "ok"]
 
 
 def test_what_is_invalid_is_listed(operator: Operator) -> None:

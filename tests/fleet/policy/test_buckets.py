@@ -1,0 +1,69 @@
+"""Buckets of a server that lies: each call ends, with a sentence."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import pytest
+from nats.js.api import RawStreamMsg
+
+from sidecar.core.settings.fleet import FleetSettings
+from sidecar.fleet import FleetError
+from sidecar.fleet.policy.buckets import Buckets
+from sidecar.fleet.policy.manifest import IncompleteError, ManifestFile
+
+FILE = ManifestFile(name="a", size=1, sha256="0" * 64)
+
+
+class _Lying:
+    """A connection that answers each question for a message with the same one, or raises."""
+
+    def __init__(self, answer: Callable[[], RawStreamMsg]) -> None:
+        self._answer = answer
+
+    def jetstream(self) -> "_Lying":
+        return self
+
+    async def get_msg(self, *_: object, **__: object) -> RawStreamMsg:
+        return self._answer()
+
+
+def ask(answer: Callable[[], RawStreamMsg], work: Callable[[Buckets], Awaitable[Any]]) -> None:
+    buckets = Buckets(cast("Any", _Lying(answer)), FleetSettings(servers=("nats://x",), node="mx1"))
+
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await work(buckets)
+
+    asyncio.run(bounded())
+
+
+async def all_manifests(buckets: Buckets) -> None:
+    async for _ in buckets.manifests():
+        await asyncio.sleep(0)
+
+
+def test_a_message_that_is_repeated() -> None:
+    with pytest.raises(FleetError, match="after message 7 the server sends message 7"):
+        ask(lambda: RawStreamMsg(subject="$KV.x.revision.1", seq=7, data=b""), all_manifests)
+
+
+def test_a_file_without_an_end() -> None:
+    """Its pieces are empty."""
+    answers = iter([b'{"nuid":"x","size":9,"chunks":1}'])
+    with pytest.raises(FleetError, match="after message 1 the server sends message 1"):
+        ask(lambda: RawStreamMsg(subject="", seq=1, data=next(answers, b"")), lambda buckets: buckets.file(FILE))
+
+
+def test_metadata_that_cannot_be_read() -> None:
+    with pytest.raises(IncompleteError):
+        ask(lambda: RawStreamMsg(subject="", seq=1, data=b'{"x":' + b"[" * 100_000), lambda buckets: buckets.file(FILE))
+
+
+@pytest.mark.parametrize("error", [KeyError("Nats-Subject"), TypeError("x"), ValueError("x"), AttributeError("headers")])
+def test_an_answer_without_its_headers(error: Exception) -> None:
+    def answer() -> RawStreamMsg:
+        raise error
+
+    with pytest.raises(FleetError, match="cannot be read: the server's answer is not valid"):
+        ask(answer, all_manifests)
