@@ -15,6 +15,8 @@ from typing import Final, Self
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.journal import sync_directory
 
+PLAIN: Final = "plain"
+"""The form of a database with the addresses themselves."""
 _KEY_SIZE: Final = 32
 # 128 bits: of ten million addresses, two have the same hash with a chance of one in 10^24.
 _DIGEST_SIZE: Final = 16
@@ -67,4 +69,4 @@ def _key_file(settings: SuppressionSettings) -> Path:
 
 def form_of(address_hash: AddressHash | None) -> str:
     """Return how a database has its addresses: another key is another form."""
-    return "plain" if address_hash is None else f"hashed {address_hash('')}"
+    return PLAIN if address_hash is None else f"hashed {address_hash('')}"

@@ -5,6 +5,7 @@ Owns its form, which is permanent, and which states of other nodes are refused. 
 
 import base64
 import binascii
+import re
 from collections.abc import Collection, Iterable
 from typing import Final, Literal
 
@@ -12,9 +13,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.core.records.build import MAILBOX_LIMIT
 from sidecar.core.sharing import ArrivedState, NodeState, StateKind
 from sidecar.core.suppressed import REASON_LIMIT
 from sidecar.core.text import LATEST, printable, shown
+from sidecar.suppression.hashing import PLAIN
 from sidecar.suppression.reading import bounded_id
 from sidecar.suppression.rules import MICROSECONDS, NEVER, Event
 
@@ -27,6 +30,9 @@ _AHEAD: Final = 60 * MICROSECONDS
 _EMPTY_SECONDS: Final = 30 * 86400
 # Ours have far less: see `rules`. The server bounds the size.
 _EVENTS_LIMIT: Final = 20_000
+# A bounded id, and the type of a record behind it.
+_PROOF_LIMIT: Final = 128
+_HASH: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class RefusedError(Exception):
@@ -100,6 +106,8 @@ def decode(arrived: ArrivedState, *, store: str) -> ReadState:
         raise RefusedError(f"it is no state: {shown(str(error))}") from error
     if (state.node, key_of(state.address)) != (arrived.node, arrived.key):
         raise RefusedError("its subject is of another node or address")
+    if not _is_address(state.address, store):
+        raise RefusedError("its address is not one of a list")
     if len(state.events) > _EVENTS_LIMIT or not all(_is_valid(one, arrived.kind) for one in state.events):
         raise RefusedError("it has an event that is not valid")
     written = frozenset(msgspec.convert(one, Event, from_attributes=True) for one in state.events)
@@ -121,11 +129,18 @@ def address_of(key: str) -> str | None:
     return address if key_of(address) == key else None
 
 
+def _is_address(text: str, store: str) -> bool:
+    """Return True for an address that is readable and has a bounded length, or the hash of one."""
+    if store != PLAIN:
+        return _HASH.fullmatch(text) is not None
+    return "@" in text and len(text) < MAILBOX_LIMIT and printable(text) == text
+
+
 def _is_valid(event: _Event, kind: StateKind) -> bool:
     """Return True for an event that `reading` could have made."""
     of_kind = (event.kind == "report") == (kind == "reports")
     words = event.word == printable(event.word[:REASON_LIMIT]) and event.id == bounded_id(event.id)
-    ids = all(one.isascii() and one.isprintable() for one in event.verified_ids)
+    ids = all(0 < len(one) <= _PROOF_LIMIT and one.isascii() and one.isprintable() for one in event.verified_ids)
     return of_kind and words and ids and 0 < event.time <= LATEST * MICROSECONDS and 0 <= event.expires <= LATEST
 
 

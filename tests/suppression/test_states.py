@@ -42,7 +42,13 @@ def refusal(state: ArrivedState) -> tuple[str, bool]:
         (state_of(replace(complaint(), id="a" * 65)), "it has an event that is not valid", False),
         (state_of(replace(complaint(), time=10**18)), "it has an event that is not valid", False),
         (state_of(replace(complaint(), verified_ids=("a\nb",))), "it has an event that is not valid", False),
+        (state_of(replace(complaint(), verified_ids=("a" * 129,))), "it has an event that is not valid", False),
+        (state_of(replace(complaint(), verified_ids=("",))), "it has an event that is not valid", False),
         (state_of(replace(add(), expires=-1)), "it has an event that is not valid", False),
+        *(
+            (replace(state_of(complaint(), address=one), key=key_of(one)), "its address is not one of a list", False)
+            for one in ("", "a", "a\n@b", "\u202e@b", "a@b\x1b", "a@" + "b" * 4000)
+        ),
         (replace(state_of(complaint()), content=b"[" * 100_000), "it is no state", False),
         (replace(state_of(complaint()), content=b'{"stream":"s","seq":1}'), "it is no state", False),
         (replace(state_of(complaint()), content=b"\xff"), "it is no state", False),
