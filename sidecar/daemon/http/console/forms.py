@@ -10,10 +10,13 @@ from python_multipart.multipart import Field, File, parse_options_header
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
+from sidecar.core.text import in_units
 from sidecar.daemon.http.bodies import BODY_LIMIT
 
 # A form of the console has ten at most.
 _FIELDS: Final = 50
+# Large texts and files are sent as multipart/form-data. Decoding takes up to 90 times the size in memory.
+_ENCODED_LIMIT: Final = 256 * 1024
 
 
 class Form:
@@ -37,6 +40,8 @@ def read_form(headers: Headers, body: bytes) -> Form:
     kind, options = parse_options_header(headers.get("content-type", ""))
     try:
         if kind == b"application/x-www-form-urlencoded":
+            if len(body) > _ENCODED_LIMIT:
+                raise HTTPException(413, f"The form has more than {in_units(_ENCODED_LIMIT)}.")
             text = body.decode("ascii")
             return Form(dict(parse_qsl(text, keep_blank_values=True, errors="replace", max_num_fields=_FIELDS)), {})
         if kind == b"multipart/form-data":
@@ -50,10 +55,16 @@ def _multipart(body: bytes, boundary: bytes | None) -> Form:
     fields: dict[str, str] = {}
     files: dict[str, bytes] = {}
 
+    def check_number() -> None:
+        if len(fields) + len(files) >= _FIELDS:
+            raise ValueError("it has too many fields")
+
     def on_field(field: Field) -> None:
+        check_number()
         fields[_name(field.field_name)] = (field.value or b"").decode("utf-8", "replace")
 
     def on_file(file: File) -> None:
+        check_number()
         file.file_object.seek(0)
         if content := file.file_object.read():
             files[_name(file.field_name)] = content
