@@ -24,6 +24,10 @@ class DamagedError(StoreError):
     """The database is no database of ours any more."""
 
 
+class ReplacedError(Exception):
+    """Another file has taken the place of the database, or it was removed."""
+
+
 @contextmanager
 def database_faults(path: Path) -> Iterator[None]:
     """Raise StoreError, or DamagedError, instead of the errors of SQLite and of the system."""
@@ -74,10 +78,15 @@ def file_of(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def require_database(path: Path) -> None:
-    """Raise DamagedError if a file does not begin as a database. Its writer has pages in memory, and may not notice."""
-    with suppress(OSError), path.open("rb") as file:
-        if file.read(len(_BEGIN)) != _BEGIN:
+def require_same(path: Path, file: tuple[int, int] | None) -> None:
+    """Raise ReplacedError if a path has another file than this one, and DamagedError if that does not begin as a database.
+
+    The writer of the database has pages in memory, and may notice neither. Raise OSError.
+    """
+    if file_of(path) != file:
+        raise ReplacedError
+    with suppress(OSError), path.open("rb") as opened:
+        if opened.read(len(_BEGIN)) != _BEGIN:
             raise DamagedError(f"{path} is damaged (file is not a database)")
 
 

@@ -18,7 +18,7 @@ from sidecar.core.sharing import Connect
 from sidecar.core.text import counted
 from sidecar.journal import JournalError
 from sidecar.journal.clock_guard import clock_guard
-from sidecar.journal.database import DamagedError, StoreError, database_faults, file_of, remove_log, require_database
+from sidecar.journal.database import DamagedError, ReplacedError, StoreError, database_faults, file_of, remove_log, require_same
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, ReaderState, SegmentMark, followers
 from sidecar.suppression import READER, revisions
 from sidecar.suppression.building import Builder, EndedError
@@ -37,10 +37,6 @@ _SWEEP_SECONDS: Final = 10.0
 # `sidecar status` shows when the checkpoint was saved last.
 _SAVE_SECONDS: Final = 60.0
 _LOG = log.get("suppression")
-
-
-class ReplacedError(Exception):
-    """Another file has taken the place of the database, or it was removed."""
 
 
 class Consumer:
@@ -107,9 +103,7 @@ class Consumer:
         """Follow the journal until the work has to end. Raise ReplacedError for another file, and DamagedError."""
         self.read_new()
         while not self._wait(0.0 if self.step_filter() | self._share() else _LOOK_SECONDS):
-            if file_of(self._list.database) != self._file:
-                raise ReplacedError
-            require_database(self._list.database)
+            require_same(self._list.database, self._file)
             self.read_new()
             self._tidy()
 

@@ -13,7 +13,7 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from sidecar.core.settings.settings import Settings
-from sidecar.journal.database import DamagedError, file_of, remove_log, require_database
+from sidecar.journal.database import DamagedError, file_of, remove_log, require_same
 from sidecar.journal.index import totals
 from sidecar.journal.index.row import SECOND, Row, row_of
 from sidecar.journal.index.store import CAUGHT_UP, IndexedSegment, open_writer, take_request
@@ -32,10 +32,6 @@ _DELETED_AT_ONCE: Final = 5_000
 _LATE_SECONDS: Final = 2 * 3600
 _STAMP: Final = "%Y%m%d-%H%M%S"
 _STAMP_LENGTH: Final = len("20261122-093000")
-
-
-class ReplacedIndexError(Exception):
-    """Another file has taken the place of the database, or it was removed."""
 
 
 class CutOffError(Exception):
@@ -81,12 +77,10 @@ class IndexFollower:
     def run(self) -> None:
         """Follow the journal until the work has to end.
 
-        Raise ReplacedIndexError, CutOffError, DamagedError if it has to be made again, StoreError, JournalError and OSError.
+        Raise ReplacedError, CutOffError, DamagedError if it has to be made again, StoreError, JournalError and OSError.
         """
         while True:
-            if file_of(self._path) != self._file:
-                raise ReplacedIndexError
-            require_database(self._path)
+            require_same(self._path, self._file)
             if (why := take_request(self._path)) is not None:
                 raise DamagedError(why)
             self.read_new()

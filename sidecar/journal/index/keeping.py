@@ -10,8 +10,8 @@ from pathlib import Path
 from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.journal import hold_lock
-from sidecar.journal.database import BESIDE, DamagedError, database_faults
-from sidecar.journal.index.follower import CutOffError, IndexFollower, ReplacedIndexError
+from sidecar.journal.database import BESIDE, DamagedError, ReplacedError, database_faults
+from sidecar.journal.index.follower import CutOffError, IndexFollower
 
 _LOG = log.get("index")
 
@@ -31,7 +31,7 @@ def follow(settings: Settings, wait: Callable[[float], bool]) -> None:
                     return follower.run()
             except CutOffError:
                 _LOG.warning("a segment of the journal was cut off: reading it again")
-            except ReplacedIndexError:
+            except ReplacedError:
                 _LOG.warning("the index of the journal was replaced or removed: opening it again")
             except DamagedError as error:
                 if damaged:
