@@ -22,7 +22,6 @@ from sidecar.core.text import in_units
 from sidecar.daemon.http.access import Access
 from sidecar.daemon.http.answers import JSON, Health, Readiness, error_answer, json_answer
 from sidecar.daemon.http.bodies import Bodies
-from sidecar.daemon.http.explaining import ExplainerThread
 from sidecar.daemon.http.exposition import Exposition
 from sidecar.daemon.http.openapi import document
 from sidecar.daemon.http.questions import (
@@ -39,6 +38,7 @@ from sidecar.daemon.http.questions import (
     sign_message,
 )
 from sidecar.daemon.http.suppression import SuppressionPaths
+from sidecar.daemon.http.threads import QuestionThread
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.plan import Plan
 
@@ -70,7 +70,7 @@ class _Paths:
         self._plan = plan
         self._memory = memory
         self._exposition = Exposition(memory, plan)
-        self._explainer = ExplainerThread()
+        self._explainer = QuestionThread()
         self._bodies = Bodies()
         # A segment that is older is finished by the next look.
         self.suppression = SuppressionPaths(suppressed, self._bodies, roll_seconds=plan.settings.journal.segment_age + 1)

@@ -4,9 +4,14 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from starlette.exceptions import HTTPException
+
+from sidecar.core.text import counted
+
+EXPLAINING_LIMIT: Final = 4
+"""Complete questions: one is being answered, the others wait in memory."""
 
 T = TypeVar("T")
 
@@ -37,3 +42,15 @@ class ThreadQueue:
 
     def _count_done(self) -> None:
         self._count -= 1
+
+
+class QuestionThread:
+    """A thread for questions that can take a second or more: nothing else waits for it. At most `limit` are in memory."""
+
+    def __init__(self, limit: int = EXPLAINING_LIMIT) -> None:
+        self._thread = ThreadPoolExecutor(1, "questions")
+        self._queue = ThreadQueue(limit, f"{counted(limit, 'question is', 'questions are')} being answered")
+
+    async def do(self, ask: Callable[[], T]) -> T:
+        """Return what `ask` returns. Raise HTTPException if too many questions wait, and what `ask` raises."""
+        return await self._queue.run(self._thread, ask)

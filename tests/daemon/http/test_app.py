@@ -29,8 +29,8 @@ from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.daemon.http import app as pages
 from sidecar.daemon.http import bodies
-from sidecar.daemon.http.explaining import EXPLAINING_LIMIT
 from sidecar.daemon.http.questions import read_explain_question
+from sidecar.daemon.http.threads import EXPLAINING_LIMIT
 from sidecar.daemon.metrics import INFINITE, Memory
 from tests.building import entry
 from tests.core.proof.making import check_trace, secret

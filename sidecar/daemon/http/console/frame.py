@@ -14,9 +14,9 @@ from sidecar.core.settings.values import Role
 from sidecar.daemon.http.console.forms import Form
 from sidecar.daemon.http.console.records import IndexThread
 from sidecar.daemon.http.console.rendering import page
-from sidecar.daemon.http.explaining import ExplainerThread
 from sidecar.daemon.http.questions import ExplainQuestion
 from sidecar.daemon.http.suppression import SuppressionPaths
+from sidecar.daemon.http.threads import QuestionThread
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.status import Status, read_status
@@ -31,7 +31,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     plan: Plan
     version: str
     suppression: SuppressionPaths
-    explainer: ExplainerThread
+    explainer: QuestionThread
     explain: Callable[[ExplainQuestion], Explanation]
     index: IndexThread
     memory: Memory

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from sidecar.core.fleet_view import FleetUnavailableError, FleetView, OpenFleet
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
-from sidecar.daemon.http.explaining import ExplainerThread
+from sidecar.daemon.http.threads import QuestionThread
 
 NODES: Final = "/console/nodes"
 # Nodes report every ten seconds.
@@ -29,7 +29,7 @@ class NodesPage:
         self._frame = frame
         self._fleet = parts.plan.settings.fleet
         self._open = parts.fleet
-        self._thread = ExplainerThread()
+        self._thread = QuestionThread()
         self._known: FleetView | None = None
         self._known_at = 0.0
         self.views: dict[str, View] = {NODES: self.show}

@@ -15,7 +15,7 @@ from sidecar.core.settings.values import DomainEntry
 from sidecar.core.text import in_units
 from sidecar.daemon.http.console.forms import Form
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
-from sidecar.daemon.http.explaining import ExplainerThread
+from sidecar.daemon.http.threads import QuestionThread
 from sidecar.daemon.http.trial import TrialError, run_trial
 
 TRIAL: Final = "/console/trial"
@@ -35,7 +35,7 @@ class TrialPage:
     def __init__(self, frame: Frame, parts: Parts) -> None:
         self._frame = frame
         self._settings = parts.plan.settings
-        self._thread = ExplainerThread(1)
+        self._thread = QuestionThread(1)
         self.views: Mapping[str, View] = {TRIAL: self.show}
         self.forms = {TRIAL: FormView(answer=self.ask, role="reader")}
 
