@@ -151,7 +151,7 @@ class Console:
         form = await self._form(request, _LOGIN_SIZE)
         wanted, token = _own(form.get("next")), self._access.find(form.get("token"))
         if token is None:
-            # No limit on their number: it would lock out those who have a token, which nobody can guess.
+            # No limit on their number: it would lock out those who have a token, which no one can guess.
             await self._access.delay_wrong()
             fault = "This is not one of the tokens that admin.tokens names."
             return self._frame.show(request, "login.html", 403, wanted=wanted, fault=fault)
