@@ -7,10 +7,9 @@ from ipaddress import IPv6Address, ip_address
 from sidecar.commands.stats.forms import FormTally
 from sidecar.commands.stats.summary import TITLES, Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Clockwork
-from sidecar.core.disposition import Disposition
 from sidecar.core.names import normal_domain
 from sidecar.core.records import TYPES, UNCATEGORIZED, Logged, Messages, form_of, reporting_domain
-from sidecar.core.records.reason import BOUNCES, INCOMING, UNKNOWN, reason_of, shape
+from sidecar.core.records.reason import BOUNCES, INCOMING, NOT_LOGGED, UNKNOWN, reason_of, shape
 from sidecar.core.tally import Tally
 from sidecar.core.text import rfc3339
 
@@ -25,7 +24,6 @@ _NAME_LIMIT = 255
 _TOP = 100
 # The year 3000. A later time counts as none: it would stretch the timeline.
 _TIME_LIMIT = 32_503_680_000
-_NOT_LOGGED = {Disposition.QUARANTINED, Disposition.DROPPED}
 # The methods of proofs; other programs may have more.
 _METHODS = 5
 _IPV4 = re.compile(r"(\d{1,3}\.\d{1,3}\.\d{1,3})\.\d{1,3}", re.ASCII)
@@ -93,8 +91,7 @@ class Collector:
         if record.type != "OOB" and self._known.begins(record):
             self._messages += 1
             self._bytes += min(max(0, record.size), _SIZE_LIMIT)
-        # The Reception of a bounce report is about the same report as its OOB records.
-        is_counted = record.type != "Reception" or record.disposition in _NOT_LOGGED
+        is_counted = record.type != "Reception" or record.disposition in NOT_LOGGED
         if is_counted and (level := record.meta.get("verified")) is not None:
             self._proof(record, str(level)[:_NAME_LIMIT], count)
         if (form := form_of(record)) is not None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.records.build import REPLY_LIMIT, WHY_LIMIT
 from sidecar.core.records.reading import TYPES, Logged
 from sidecar.core.settings.values import LimitSettings
@@ -15,6 +16,8 @@ INCOMING = frozenset({"Reception", "Rejection", "OOB", "Feedback"})
 """The types of records of incoming mail: their peer is the client. In the others it is the MTA that mail was sent to."""
 BOUNCES = frozenset({"OOB", "Bounce"})
 """The types whose recipient is the failed address: their response has the reason."""
+NOT_LOGGED = frozenset({Disposition.QUARANTINED, Disposition.DROPPED})
+"""The dispositions of a Reception that is the only record of a report. With others, the report has records of its own."""
 UNKNOWN = "(unknown)"
 """What a record does not say."""
 

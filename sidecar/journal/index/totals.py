@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
-from sidecar.core.records.reason import INCOMING, shape_of_why
+from sidecar.core.records.reason import INCOMING, NOT_LOGGED, shape_of_why
 from sidecar.journal.index.row import SECOND, Row
 from sidecar.journal.index.words import domain_of
 
@@ -86,8 +86,7 @@ def _values(row: Row) -> list[tuple[int, str]]:
         (_FEEDBACK_TYPE, row.feedback_type),
         (_REPORTER, row.reporter),
     ]
-    # The Reception of a bounce report is about the same report as its OOB records.
-    if row.type != "Reception" or row.disposition in {"quarantined", "dropped"}:
+    if row.type != "Reception" or row.disposition in NOT_LOGGED:
         values.append((_VERIFIED, row.verified))
     if row.type == "OOB":
         return values
