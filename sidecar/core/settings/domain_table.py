@@ -305,18 +305,11 @@ def table_of(
         by_listener.setdefault(listener, [])
     parts, rows, shapes = list[ListenerPart](), list[tuple[bytes, bytes]](), dict[bytes, int]()
     for number, (listener, listed) in enumerate(by_listener.items()):
-        own, examples = dict[bytes, bytes](), dict[object, str]()
-        for entry in listed:
-            known = len(shapes)
-            shape = shapes.setdefault(_shape(entry), known)
-            own[entry.domain[::-1].encode()] = _ENTRY.pack(shape, entry.line)
-            if shape == known:
-                senders = bool(entry.relay_from), bool(entry.relay_from_authz)
-                examples.setdefault((entry.relay_to, *senders, entry.log_oob, entry.log_arf), entry.domain)
+        own, examples = _packed(listed, shapes)
         bare = sorted(nodes.get(listener, ()))
         ends = own.keys() | {name[::-1].encode() for name in bare}
         dots = max((key.count(b".") - key.endswith(b".*") for key in ends), default=0)
-        parts.append(ListenerPart(listener, len(own), dots, [*examples.values()], bare))
+        parts.append(ListenerPart(listener, len(own), dots, examples, bare))
         rows.append((LISTED + _NUMBER.pack(number), "".join([f"{entry.domain}\n" for entry in listed]).encode()))
         rows += _nodes(NODE + _NUMBER.pack(number), own, ends)
     size = _MAP_MINIMUM + _MAP_FOR_NODE * len(rows) + _MAP_FOR_BYTE * sum(map(len, shapes))
@@ -329,6 +322,19 @@ def table_of(
         return DomainTable(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _packed(entries: Iterable[DomainEntry], shapes: dict[bytes, int]) -> tuple[dict[bytes, bytes], list[str]]:
+    """Return the entries of a listener by key, and a domain of each kind of entry. A new shape gets the next number."""
+    packed, examples = dict[bytes, bytes](), dict[object, str]()
+    for entry in entries:
+        known = len(shapes)
+        shape = shapes.setdefault(_shape(entry), known)
+        packed[entry.domain[::-1].encode()] = _ENTRY.pack(shape, entry.line)
+        if shape == known:
+            senders = bool(entry.relay_from), bool(entry.relay_from_authz)
+            examples.setdefault((entry.relay_to, *senders, entry.log_oob, entry.log_arf), entry.domain)
+    return packed, [*examples.values()]
 
 
 def renamed(table: DomainTable, origin: Sequence[DomainsFile]) -> DomainTable:
