@@ -224,12 +224,10 @@ def _session_of(request: Request) -> ConsoleSession:
 def _origin_fault(request: Request) -> HTTPException | None:
     """Return the error for a request of a page of another site; each form names its own origin."""
     origin = request.headers.get("origin")
+    if origin is None and request.method in _READING:
+        return None
     if origin is None:
-        return (
-            None
-            if request.method in _READING
-            else HTTPException(403, "The browser has not named the page of this form (Origin).")
-        )
+        return HTTPException(403, "The browser has not named the page of this form (Origin).")
     match = _ORIGIN.fullmatch(origin)
     if match is not None and match[1].lower() == request.headers.get("host", "").lower():
         return None
