@@ -1,30 +1,74 @@
-"""The nodes of a fleet and the revisions of its policy, as the console shows them.
+"""The nodes of a fleet and the revisions of its policy, as commands and the console show them.
 
 Owns their shape. Never asks a server.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from sidecar.core.settings.fleet import FleetSettings
+from sidecar.core.text import counted
 
-NodeState = Literal["ok", "behind", "error", "held", "silent"]
+# Fewer messages say little about a rate.
+_MESSAGES_MINIMUM: Final = 20
+# So many workers that died are enough, however few messages there were.
+_RESTARTS_LIMIT: Final = 3
+
+StateWord = Literal["ok", "behind", "error", "held", "silent"]
 """`behind`: it does not have the revision that it should have yet; `held`: it has left a canary; `silent`: no report."""
 
 
-class NodeView(Struct, frozen=True, kw_only=True):
-    """A node. `silent` and `lag` are in seconds; `text` is what is wrong, or how its canary does."""
+class CanaryHealth(Struct, frozen=True, kw_only=True):
+    """Counted since a canary revision serves.
+
+    `messages` are decisions with a record, `tempfailed` those of them with 4xx; `faults` are connections with a fault of the
+    program, which have no record; `restarts` are workers that died.
+    """
+
+    messages: int = 0
+    tempfailed: int = 0
+    faults: int = 0
+    restarts: int = 0
+
+    def __str__(self) -> str:
+        """Return what is bad, in words."""
+        return f"{self.tempfailed:,} tempfailed, {counted(self.faults, 'fault')}, {counted(self.restarts, 'dead worker')}"
+
+    def exceeds(self, percent: float) -> str | None:
+        """Return why a canary with this health is held, or None."""
+        if self.restarts >= _RESTARTS_LIMIT:
+            return f"{self.restarts} workers died"
+        failed = self.faults + self.restarts
+        bad, all_of_them = self.tempfailed + failed, self.messages + failed
+        if all_of_them < _MESSAGES_MINIMUM or bad * 100 <= percent * all_of_them:
+            return None
+        return f"{self}: {bad * 100 / all_of_them:.1f} % of {all_of_them:,} messages, and hold_at is {percent:g} %"
+
+
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """A node, also as `fleet status --json` prints it.
+
+    `wanted` is the newest revision for this node. `silent` and `lag` are in seconds. `error` is why it has not taken that
+    revision, and `held` why it has left it.
+    """
 
     node: str
-    state: NodeState
+    state: StateWord
     program: str
     revision: int
     wanted: int
     silent: int
     lag: int
-    text: str
+    error: str = ""
+    held: str = ""
+    health: CanaryHealth | None = None
+
+    @property
+    def text(self) -> str:
+        """What is wrong, or how its canary does."""
+        return self.held or self.error or ("" if self.health is None else f"canary: {self.health}")
 
 
 class RevisionView(Struct, frozen=True, kw_only=True):
@@ -41,7 +85,7 @@ class RevisionView(Struct, frozen=True, kw_only=True):
 class FleetView(Struct, frozen=True, kw_only=True):
     """All nodes that ever reported, by name, and all revisions, the newest first. `invalid` are those that no node takes."""
 
-    nodes: tuple[NodeView, ...]
+    nodes: tuple[NodeStatus, ...]
     revisions: tuple[RevisionView, ...]
     invalid: tuple[str, ...]
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from sidecar.commands.fleet.opening import connected, fleet_or_exit, history_of, json_option
+from sidecar.core.fleet_view import NodeStatus
 from sidecar.core.text import counted, in_time
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.publishing import History
-from sidecar.fleet.policy.status import Node, NodeStatus, action_of, node_status, nodes_of, read_nodes
+from sidecar.fleet.policy.status import Node, action_of, node_status, nodes_of, read_nodes
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 from sidecar.output.streams import print_json

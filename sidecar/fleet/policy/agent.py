@@ -26,13 +26,14 @@ from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from sidecar import log
+from sidecar.core.fleet_view import CanaryHealth
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import shown
 from sidecar.fleet import FleetError
 from sidecar.fleet.connection import FleetConnection, persist, run
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import IncompleteError, Manifest, PolicyError, read_manifest
-from sidecar.fleet.policy.report import CanaryHealth, HealthMeter, NodeReport, lag_of, supervisor_status
+from sidecar.fleet.policy.report import HealthMeter, NodeReport, lag_of, supervisor_status
 from sidecar.fleet.policy.store import AgentState, PolicyStore, Trial
 from sidecar.journal import JournalError
 

@@ -7,42 +7,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from sidecar.core.fleet_view import CanaryHealth
 from sidecar.core.settings.settings import Settings
-from sidecar.core.text import counted
 from sidecar.fleet import READER
 from sidecar.journal.read import Checkpoints, Skipped, followers
-
-# Fewer messages say little about a rate.
-MESSAGES_MINIMUM: Final = 20
-# So many workers that died are enough, however few messages there were.
-RESTARTS_LIMIT: Final = 3
-
-
-class CanaryHealth(Struct, frozen=True, kw_only=True):
-    """Counted since a canary revision serves.
-
-    `messages` are decisions with a record, `tempfailed` those of them with 4xx; `faults` are connections with a fault of the
-    program, which have no record; `restarts` are workers that died.
-    """
-
-    messages: int = 0
-    tempfailed: int = 0
-    faults: int = 0
-    restarts: int = 0
-
-    def __str__(self) -> str:
-        """Return what is bad, in words."""
-        return f"{self.tempfailed:,} tempfailed, {counted(self.faults, 'fault')}, {counted(self.restarts, 'dead worker')}"
-
-    def exceeds(self, percent: float) -> str | None:
-        """Return why a canary with this health is held, or None."""
-        if self.restarts >= RESTARTS_LIMIT:
-            return f"{self.restarts} workers died"
-        failed = self.faults + self.restarts
-        bad, all_of_them = self.tempfailed + failed, self.messages + failed
-        if all_of_them < MESSAGES_MINIMUM or bad * 100 <= percent * all_of_them:
-            return None
-        return f"{self}: {bad * 100 / all_of_them:.1f} % of {all_of_them:,} messages, and hold_at is {percent:g} %"
 
 
 class NodeReport(Struct, frozen=True, kw_only=True):

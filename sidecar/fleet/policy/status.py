@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from sidecar.core.fleet_view import FleetUnavailableError, FleetView, NodeState, NodeView, RevisionView
+from sidecar.core.fleet_view import FleetUnavailableError, FleetView, NodeStatus, RevisionView, StateWord
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.text import counted
 from sidecar.fleet import FleetError
@@ -15,7 +15,7 @@ from sidecar.fleet.connection import FleetConnection
 from sidecar.fleet.policy.buckets import Buckets, Report
 from sidecar.fleet.policy.manifest import Manifest, PolicyError
 from sidecar.fleet.policy.publishing import History, read_history
-from sidecar.fleet.policy.report import CanaryHealth, NodeReport
+from sidecar.fleet.policy.report import NodeReport
 
 SILENT_SECONDS: Final = 30
 """A node reports every 10 seconds."""
@@ -27,25 +27,6 @@ class Node(Struct, frozen=True, kw_only=True):
     name: str
     silent: int
     report: NodeReport
-
-
-class NodeStatus(Struct, frozen=True, kw_only=True):
-    """A node as `status --json` prints it.
-
-    `state` is "ok", "behind" (it has not the revision that it should have yet), "error", "held" or "silent". `silent` and `lag`
-    are in seconds. `wanted` is the newest revision for this node.
-    """
-
-    node: str
-    state: NodeState
-    program: str
-    revision: int
-    wanted: int
-    silent: int
-    lag: int
-    error: str
-    held: str
-    health: CanaryHealth | None
 
 
 async def read_nodes(buckets: Buckets) -> list[Node]:
@@ -67,7 +48,7 @@ def node_status(node: Node, history: History) -> NodeStatus:
     report = node.report
     wanted = next((one.revision for one in reversed(history.revisions) if one.is_for(node.name)), 0)
     held = report.held if report.held_revision == wanted else ""
-    state: NodeState = "ok" if report.revision == wanted else "behind"
+    state: StateWord = "ok" if report.revision == wanted else "behind"
     if report.error:
         state = "error"
     if held:
@@ -121,19 +102,7 @@ def read_fleet_view(fleet: FleetSettings) -> FleetView:
 
 def _view(history: History, nodes: list[NodeStatus]) -> FleetView:
     return FleetView(
-        nodes=tuple(
-            NodeView(
-                node=one.node,
-                state=one.state,
-                program=one.program,
-                revision=one.revision,
-                wanted=one.wanted,
-                silent=one.silent,
-                lag=one.lag,
-                text=one.held or one.error or ("" if one.health is None else f"canary: {one.health}"),
-            )
-            for one in nodes
-        ),
+        nodes=tuple(nodes),
         revisions=tuple(
             RevisionView(
                 revision=one.revision,

@@ -12,11 +12,12 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.config import Reading
+from sidecar.core.fleet_view import CanaryHealth
 from sidecar.fleet.connection import FleetConnection
 from sidecar.fleet.policy import status as module
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import read_manifest, signed
-from sidecar.fleet.policy.report import CanaryHealth, NodeReport
+from sidecar.fleet.policy.report import NodeReport
 from tests.fleet.policy.fleets import key_pair, new_key
 from tests.fleet.servers import Server, needs_nats, publish_raw, server
 

@@ -4,6 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
+from sidecar.core.fleet_view import CanaryHealth
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.fleet.policy.manifest import (
     FILE_LIMIT,
@@ -15,7 +16,6 @@ from sidecar.fleet.policy.manifest import (
     read_manifest,
     signed,
 )
-from sidecar.fleet.policy.report import CanaryHealth
 from sidecar.fleet.policy.signature import SigningKey, public_of
 from tests import ROOT
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidecar.config import Reading
-from sidecar.core.fleet_view import FleetUnavailableError, FleetView, NodeView, OpenFleet
+from sidecar.core.fleet_view import FleetUnavailableError, FleetView, NodeStatus, OpenFleet
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.daemon.http.console import nodes as pages
@@ -86,7 +86,7 @@ def test_the_servers_are_asked_once_in_some_seconds(tmp_path: Path, monkeypatch:
 
     def read(fleet: FleetSettings) -> FleetView:
         asked.append(fleet.name)
-        one = NodeView(node="mx1", state="silent", program="", revision=1, wanted=1, silent=3600, lag=0, text="")
+        one = NodeStatus(node="mx1", state="silent", program="", revision=1, wanted=1, silent=3600, lag=0)
         return FleetView(nodes=(one,), revisions=(), invalid=("7: no signature",))
 
     visitor = visit(settings(tmp_path, FLEET), read)
