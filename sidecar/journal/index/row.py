@@ -175,7 +175,8 @@ def _reported(report: Mapping[str, Any]) -> tuple[str, ...]:
     named = report.get("original_rcpto_to")
     texts = [*(named[:_ADDRESSES] if isinstance(named, list) else ()), report.get("original_mail_from")]
     found = (_address(one).strip().removeprefix("<").removesuffix(">") for one in texts)
-    return tuple(dict.fromkeys(normal_address(one) for one in found if one))
+    # Of a route without an address, as "<@a:>", nothing is left.
+    return tuple(dict.fromkeys(filter(None, map(normal_address, found))))
 
 
 def _original_id(meta: Mapping[str, Any]) -> str:

@@ -161,6 +161,13 @@ def test_a_record_that_python_cannot_read(made: Settings) -> None:
     assert (answer.status, "cannot be held against the policy" in text_of(answer)) == (200, True)
 
 
+def test_a_report_about_half_an_address(made: Settings) -> None:
+    """The row in the index is compared with the line: each value must come back from the database as it was."""
+    visitor = visit(made, record("Feedback", feedback_report={"original_rcpto_to": ["@", "<@a:>", "a@"]}))
+    answer = visitor.get(links(visitor.get("/console/search").body)[0])
+    assert "The record as JSON" in text_of(answer)
+
+
 def test_older_records_are_on_the_next_pages(made: Settings) -> None:
     visitor = visit(made, *(record(at=number, recipient=f"{number}@r.example") for number in range(250)))
     path, seen = "/console/search?domain=r.example", list[str]()
