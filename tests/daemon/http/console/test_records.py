@@ -163,7 +163,7 @@ def test_a_record_that_python_cannot_read(made: Settings) -> None:
 
 def test_a_report_about_half_an_address(made: Settings) -> None:
     """The row in the index is compared with the line: each value must come back from the database as it was."""
-    visitor = visit(made, record("Feedback", feedback_report={"original_rcpto_to": ["@", "<@a:>", "a@"]}))
+    visitor = visit(made, record("Feedback", feedback_report={"original_rcpto_to": ["@"]}))
     answer = visitor.get(links(visitor.get("/console/search").body)[0])
     assert "The record as JSON" in text_of(answer)
 
