@@ -9,6 +9,7 @@ import hmac
 import mmap
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from struct import Struct as Packed
 from typing import Any, Final
@@ -55,13 +56,16 @@ class Sessions:
     def start(self, token: AdminToken) -> str:
         """Begin a session. Return the text of its cookie.
 
-        In a full table the session of this token that was unused for the longest time makes room; of another one only if this
-        token has none. So whoever has the reader's token cannot end the sessions of operators.
+        In a full table the token with the most sessions loses the one that was unused for the longest time. So readers cannot
+        end the sessions of operators.
         """
         cookie, now, digest = secrets.token_urlsafe(32), self._clock(), bytes.fromhex(token.digest)
-        used = {slot: (self._used(one, now), one[1] != digest) for slot, *one in self._slots()}
-        free = [slot for slot, (at, _) in used.items() if not at]
-        slot = free[0] if free else min(used, key=lambda one: (used[one][1], used[one][0]))
+        used = {slot: (one[1], self._used(one, now)) for slot, *one in self._slots()}
+        sessions = Counter(one for one, at in used.values() if at)
+        free = (slot for slot, (_, at) in used.items() if not at)
+        slot = next(free, None)
+        if slot is None:
+            slot = min(used, key=lambda one: (-sessions[used[one][0]], used[one][1]))
         _SLOT.pack_into(self._memory, slot, _hash(cookie), digest, now, now)
         return cookie
 

@@ -95,19 +95,15 @@ def test_the_table_is_bounded_and_the_unused_session_goes(memory: mmap.mmap) -> 
     assert own.find(kept) is not None
 
 
-def test_a_reader_ends_no_session_of_an_operator(memory: mmap.mmap) -> None:
-    """An operator without a session takes the place of a reader."""
+@pytest.mark.parametrize(("few", "many"), [(OPERATING, READING), (READING, OPERATING)])
+def test_many_sessions_of_one_token_end_none_of_the_other(memory: mmap.mmap, few: AdminToken, many: AdminToken) -> None:
     clock = Clock()
-    slots = len(memory) // 80
-    for first, tried in ((OPERATING, READING), (READING, OPERATING)):
-        own = table(memory, clock)
-        kept = own.start(first)
-        for _ in range(2 * slots):
-            clock.now += 1
-            cookie = own.start(tried)
-        assert own.find(kept) is not None
-        assert own.find(cookie) is not None
-        clock.now += LONGEST_SECONDS + 1
-    for _ in range(slots):
-        own.start(READING)
-    assert own.find(own.start(OPERATING)) is not None
+    own = table(memory, clock)
+    kept = [own.start(few)]
+    for number in range(2 * len(memory) // 80):
+        clock.now += 1
+        latest = own.start(many)
+        if number % 30 == 29:
+            kept.append(own.start(few))
+    assert len(kept) == 4
+    assert all(own.find(one) is not None for one in (*kept, latest))
