@@ -17,6 +17,7 @@ from nats.js.errors import APIError
 
 from sidecar import log
 from sidecar.core.settings.fleet import FleetSettings
+from sidecar.core.text import printable
 from sidecar.fleet import FleetError
 
 # For one server: TCP, TLS and the log in.
@@ -28,6 +29,7 @@ _RECONNECT_SECONDS: Final = 1
 _CLOSE_SECONDS: Final = 2.0
 # How soon a coroutine ends when its process has to.
 _LOOK_SECONDS: Final = 0.1
+_WORDS_LIMIT: Final = 300
 _STATUS_LINE: Final = b"NATS/1.0 "
 # Longer than a task needs to say goodbye.
 _CANCEL_SECONDS: Final = 2.0
@@ -35,7 +37,7 @@ _CANCEL_SECONDS: Final = 2.0
 _LOG = log.get("fleet")
 
 
-class _FleetClient(Client):
+class _LenientClient(Client):
     """nats-py's client, which stops at a header or subject that it cannot read, and takes a header for the server's status.
 
     This one reads on: others publish them, and a stream delivers them again after each reconnect.
@@ -55,7 +57,7 @@ class _FleetClient(Client):
         return super()._build_message(sid, subject.decode("utf-8", "replace").encode(), reply, data, headers)
 
 
-class _TlsClient(_FleetClient):
+class _TlsClient(_LenientClient):
     """nats-py's client, which logs in without TLS even at a `tls://` URL if the server offers none. This one does not."""
 
     def _connect_command(self) -> bytes:
@@ -74,7 +76,7 @@ class FleetConnection:
 
     def __init__(self, fleet: FleetSettings, *, role: str, restored: Callable[[], object] | None = None) -> None:
         self._fleet, self._role, self._restored = fleet, role, restored
-        self.client = (_TlsClient if any(url.startswith("tls:") for url in fleet.servers) else _FleetClient)()
+        self.client = (_TlsClient if any(url.startswith("tls:") for url in fleet.servers) else _LenientClient)()
         self.fault = ""
         self.ended = asyncio.Event()
 
@@ -164,7 +166,11 @@ def inbox(fleet: FleetSettings) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Return an error of a connection as a short phrase."""
+    """Return an error of a connection as a short phrase. A server writes what it wants into its errors."""
+    return printable(_words(error)[:_WORDS_LIMIT])
+
+
+def _words(error: BaseException) -> str:
     match error:
         case ssl.SSLCertVerificationError():
             return f"its certificate is not valid: {error.verify_message}"
@@ -173,7 +179,7 @@ def in_words(error: BaseException) -> str:
         case OSError():
             return error.strerror or str(error)
         case APIError():
-            return error.description or str(error)
+            return str(error.description or error)
         case _:
             return str(error).strip().removeprefix("nats: ").strip("'") or type(error).__name__
 

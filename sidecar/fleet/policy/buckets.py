@@ -173,9 +173,6 @@ class Buckets:
                 return await self._js.get_msg(stream, direct=True, **which)
             except NotFoundError:
                 return None
-            except (AttributeError, LookupError, TypeError, ValueError) as error:
-                # Of nats-py, which takes each answer for one of JetStream.
-                raise FleetError(f"the stream {stream} cannot be read: the server's answer is not valid") from error
 
 
 @asynccontextmanager
@@ -188,6 +185,9 @@ async def _in_words(what: str) -> AsyncIterator[None]:
         raise FleetError(f"{what}: {why}") from error
     except (NatsError, OSError) as error:
         raise FleetError(f"{what}: {in_words(error)}") from error
+    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        # Of nats-py, which takes each answer for one of JetStream.
+        raise FleetError(f"{what}: the server's answer is not valid") from error
 
 
 def _seconds(stamp: str) -> float:

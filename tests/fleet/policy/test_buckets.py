@@ -6,9 +6,11 @@ from typing import Any, cast
 
 import pytest
 from nats.js.api import RawStreamMsg
+from nats.js.errors import APIError
 
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.fleet import FleetError
+from sidecar.fleet.connection import in_words
 from sidecar.fleet.policy.buckets import Buckets
 from sidecar.fleet.policy.manifest import IncompleteError, ManifestFile
 
@@ -23,6 +25,9 @@ class _Lying:
 
     def jetstream(self) -> "_Lying":
         return self
+
+    async def publish(self, *_: object) -> None:
+        self._answer()
 
     async def get_msg(self, *_: object, **__: object) -> RawStreamMsg:
         return self._answer()
@@ -60,10 +65,20 @@ def test_metadata_that_cannot_be_read() -> None:
         ask(lambda: RawStreamMsg(subject="", seq=1, data=b'{"x":' + b"[" * 100_000), lambda buckets: buckets.file(FILE))
 
 
-@pytest.mark.parametrize("error", [KeyError("Nats-Subject"), TypeError("x"), ValueError("x"), AttributeError("headers")])
-def test_an_answer_without_its_headers(error: Exception) -> None:
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), AttributeError("x"), RecursionError("x")])
+def test_an_answer_that_is_none(error: Exception) -> None:
+    """These are the errors of nats-py for JSON of another form, and for missing headers."""
+
     def answer() -> RawStreamMsg:
         raise error
 
     with pytest.raises(FleetError, match="cannot be read: the server's answer is not valid"):
         ask(answer, all_manifests)
+    with pytest.raises(FleetError, match="cannot be stored: the server's answer is not valid"):
+        ask(answer, lambda buckets: buckets.put_report(b""))
+
+
+def test_the_words_of_a_server_are_bounded() -> None:
+    found = in_words(APIError(code=503, description="\x1b[31m\u202e" + "x" * 100_000))
+    assert found.isprintable()
+    assert len(found) < 400
