@@ -71,7 +71,7 @@ class Console:
             Route(LOGIN, self._login_form, methods=["GET"]),
             Route(LOGIN, self._log_in, methods=["POST"]),
             Route(LOGOUT, self._log_out, methods=["POST"]),
-            *(Route(path, view, methods=["GET"]) for path, view in pages.items()),
+            *(Route(path, _viewed(view), methods=["GET"]) for path, view in pages.items()),
             *(Route(path, self._posted(view), methods=["POST"]) for path, view in forms.items()),
         ]
         kinds = (HTTPException, ValueError, Exception)
@@ -129,7 +129,7 @@ class Console:
         """Answer a form of a session, if it has the session's own token, and the role that it needs."""
 
         async def answer(request: Request) -> Response:
-            session: ConsoleSession = request.state.session
+            session = _session_of(request)
             form = await self._form(request)
             if not hmac.compare_digest(form.get("csrf").encode(), session.csrf.encode()):
                 raise HTTPException(403, "The form is of another session: load its page again, and send it again.")
@@ -169,8 +169,8 @@ class Console:
         return answer
 
     async def _log_out(self, request: Request) -> Response:
+        session = _session_of(request)
         form = await self._form(request, _LOGIN_SIZE)
-        session: ConsoleSession = request.state.session
         if hmac.compare_digest(form.get("csrf").encode(), session.csrf.encode()):
             self._sessions.end(session)
         answer = RedirectResponse(LOGIN, 303)
@@ -204,15 +204,30 @@ def _cookies(headers: Headers) -> Iterator[str]:
     yield from (value for wanted in (_SECURE_COOKIE, _COOKIE) for name, _, value in pairs if name == wanted)
 
 
+def _viewed(view: View) -> View:
+    """Answer a page to a session, and to no one else, whatever the gate has found."""
+
+    async def answer(request: Request) -> Response:
+        _session_of(request)
+        return await view(request)
+
+    return answer
+
+
+def _session_of(request: Request) -> ConsoleSession:
+    session: ConsoleSession | None = request.state.session
+    if session is None:
+        raise HTTPException(403, "This page needs a session: log in.")
+    return session
+
+
 def _origin_fault(request: Request) -> HTTPException | None:
     """Return the error for a request of a page of another site; each form names its own origin."""
     origin = request.headers.get("origin")
+    if origin is None and request.method in _READING:
+        return None
     if origin is None:
-        return (
-            None
-            if request.method in _READING
-            else HTTPException(403, "The browser has not named the page of this form (Origin).")
-        )
+        return HTTPException(403, "The browser has not named the page of this form (Origin).")
     match = _ORIGIN.fullmatch(origin)
     if match is not None and match[1].lower() == request.headers.get("host", "").lower():
         return None
