@@ -5,6 +5,7 @@ Owns the log in and the reconnects. Never publishes, and never subscribes.
 
 import asyncio
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Self
@@ -33,6 +34,8 @@ _WORDS_LIMIT: Final = 300
 _STATUS_LINE: Final = b"NATS/1.0 "
 # Longer than a task needs to say goodbye.
 _CANCEL_SECONDS: Final = 2.0
+# How often a fault of a loop is logged: it can be one of each reconnect.
+_LOG_SECONDS: Final = 60.0
 
 _LOG = log.get("fleet")
 
@@ -66,6 +69,26 @@ class _TlsClient(_LenientClient):
         return super()._connect_command()
 
 
+class _LoopFaults:
+    """Logs exceptions that no code of a loop handles, in one line. nats-py's tasks have some when servers come back."""
+
+    def __init__(self) -> None:
+        self._log_at, self._unlogged = 0.0, 0
+
+    def __call__(self, _: asyncio.AbstractEventLoop, fault: dict[str, Any]) -> None:
+        self._unlogged += 1
+        if (now := time.monotonic()) >= self._log_at:
+            _LOG.error(fault["message"], exc_info=fault.get("exception"), faults=self._unlogged)
+            self._log_at, self._unlogged = now + _LOG_SECONDS, 0
+
+
+def _log_faults() -> None:
+    """Log the faults of this loop, instead of tracebacks of many lines on standard error."""
+    loop = asyncio.get_running_loop()
+    if loop.get_exception_handler() is None:
+        loop.set_exception_handler(_LoopFaults())
+
+
 class FleetConnection:
     """A connection that is restored when it is lost. Use it as an async context manager. `role` is its name at the server.
 
@@ -82,6 +105,7 @@ class FleetConnection:
 
     async def __aenter__(self) -> Self:
         """Raise FleetError if no server can be reached within some seconds."""
+        _log_faults()
         servers, options = list(self._fleet.servers), self._options()
         connecting = asyncio.ensure_future(self.client.connect(servers, **options))
         try:
@@ -238,6 +262,7 @@ def run(work: Coroutine[Any, Any, None], wait: Callable[[float], bool]) -> None:
     """Run a coroutine to its end; cancel it as soon as `wait(0)` returns True."""
 
     async def until_the_end() -> None:
+        _log_faults()
         task = asyncio.ensure_future(work)
         while not task.done():
             await asyncio.wait((task,), timeout=_LOOK_SECONDS)

@@ -1,6 +1,8 @@
 """The connection to the fleet's servers: who can log in, what TLS must hold, and what happens when it is lost."""
 
 import asyncio
+import gc
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ from nats.errors import Error, UnexpectedEOF
 
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.fleet import FleetError
-from sidecar.fleet.connection import FleetConnection, persist, run
+from sidecar.fleet.connection import FleetConnection, _LoopFaults, persist, run
 from tests.fleet.certificates import make
-from tests.fleet.servers import needs_nats, nkey, server, users
+from tests.fleet.servers import Server, needs_nats, nkey, server, users
 
 # nats-py leaves the sockets of failed reconnects to the garbage collector.
 pytestmark = [needs_nats, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -187,3 +189,44 @@ def test_each_node_has_answers_of_its_own(tmp_path: Path) -> None:
             asyncio.run(answer(settings))
         with pytest.raises(TimeoutError):
             asyncio.run(answer(replace(settings, node="mx2")))
+
+
+def test_a_reconnect_that_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    """A task of nats-py ends with an exception that no one handles: one line, at most each minute; the work continues."""
+
+    async def work(settings: FleetSettings, one: Server) -> None:
+        async with FleetConnection(settings, role="test") as connection:
+            client: Any = connection.client
+            one.kill()
+            await until(lambda: client._reconnection_task_future)
+            # A server comes back, and another attempt replaces this one.
+            client._reconnection_task_future.set_result(True)
+            client._reconnection_task.cancel()
+            await until(client._reconnection_task.done)
+            client._reconnection_task = None
+            gc.collect()
+            loop = asyncio.get_running_loop()
+            handler = loop.get_exception_handler()
+            assert isinstance(handler, _LoopFaults)
+            loop.call_exception_handler({"message": "another"})
+            handler._log_at = 0.0
+            loop.call_exception_handler({"message": "a minute later"})
+
+    with server() as one:
+        run(work(fleet(one.url), one), lambda _: False)
+    first, second = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (first["event"], first["exception"][0]["type"]) == ("Task exception was never retrieved", "InvalidStateError")
+    assert (second["event"], second["faults"]) == ("a minute later", 2)
+
+
+@pytest.mark.parametrize("connects", [True, False])
+def test_each_loop_logs_its_faults(connects: bool) -> None:
+    """That of a process with `run`, and that of a command which connects."""
+
+    async def has_one() -> None:
+        if connects:
+            with pytest.raises(FleetError):
+                await FleetConnection(fleet("nats://127.0.0.1:1"), role="test").__aenter__()
+        assert isinstance(asyncio.get_running_loop().get_exception_handler(), _LoopFaults)
+
+    asyncio.run(has_one()) if connects else run(has_one(), lambda _: False)
