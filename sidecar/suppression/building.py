@@ -1,13 +1,13 @@
 """Makes a new list beside the present one, and then puts it in its place.
 
-The events of the journal, and of the present list, are sorted by address. The rules decide on one address after the other, and
-each page of the new database is written once. Readers use the present list meanwhile. After a crash the work begins again.
+The events of the journal, and of the present list, are sorted by address. The rules decide on one address after the other, with
+what other nodes know about it, and each page of the new database is written once. Readers use the present list meanwhile. After
+a crash the work begins again.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -16,18 +16,20 @@ from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.journal.database import database_faults, uri_of
+from sidecar.journal.database import database_faults
 from sidecar.journal.read import Checkpoint, Checkpoints, followers
 from sidecar.suppression import READER, revisions
 from sidecar.suppression.locking import lock_of
+from sidecar.suppression.node_store import NodeStore
 from sidecar.suppression.opening import open_new, remove_unfinished, replace_with
+from sidecar.suppression.present import PresentList
 from sidecar.suppression.reading import Reader
 from sidecar.suppression.rules import Event, Ruleset
-from sidecar.suppression.schema import Row, event_of, row_of
+from sidecar.suppression.schema import row_of
 from sidecar.suppression.segments import Progress, SegmentReader
+from sidecar.suppression.shared import Known, StateRow
 from sidecar.suppression.sorting import EventSorter
 from sidecar.suppression.states import without_later
-from sidecar.suppression.store import Database
 
 # Events of one address that are in memory at once, besides those that are kept. Addresses of one statement.
 _TOGETHER: Final = 1_000
@@ -85,34 +87,37 @@ class Builder:
         self._directories = settings.journal.directories
         self._checkpoints = Checkpoints(settings.checkpoints_directory)
         self._reader = Reader.of(settings)
-        self._is_node = settings.fleet is not None
+        self._node = "" if settings.fleet is None else settings.fleet.node
         self._wait, self._clock, self._show = wait, clock, show
 
     def build(self, why: str, *, copy: bool = True) -> Built:
         """Make the list. The present one gets a name with `why`; with `copy`, the new one has its events, too.
 
+        It then has the states of other nodes, too. After a whole copy the stream of states is not read from its beginning.
         Raise JournalError, StoreError, OSError and EndedError; the present list is then still in its place.
         """
         path = self._list.database
         with ExitStack() as stack:
             stack.callback(remove_unfinished, path)
-            with open_new(self._list) as database:
+            with open_new(self._list) as database, PresentList(path, database.get_property("store")) as present:
                 # Retention deletes nothing that the new list has not read.
                 self._checkpoints.save(READER, Checkpoint(segments={}))
                 with database_faults(path), EventSorter(path.parent) as events:
-                    copied = self._copy(events, database) if copy else 0
-                    self._load(events, database, self._read_journal(events, database))
-                database.copy_erased(path)
+                    copied = self._copy(present, events) if copy else 0
+                    progress = self._read_journal(events, database)
+                    self._load(events, database, progress, states=present.states() if copy else ())
+                database.put_erased(present.erased())
+                if copy and present.can_continue():
+                    database.continue_at(path)
             return Built(aside=replace_with(path, why), copied=copied)
 
-    def _copy(self, events: EventSorter, database: Database) -> int:
-        rows = _stored_rows(self._list.database, database.get_property("store"))
-        for some in _pieces(rows, _TOGETHER):
+    def _copy(self, present: PresentList, events: EventSorter) -> int:
+        for some in _pieces(present.events(), _TOGETHER):
             self._require_time()
             events.append(some)
         return events.count
 
-    def _read_journal(self, events: EventSorter, database: Database) -> list[Progress]:
+    def _read_journal(self, events: EventSorter, database: NodeStore) -> list[Progress]:
         segments, found = SegmentReader(self._reader), dict[str, Progress]()
         with ExitStack() as stack:
             files = []
@@ -130,13 +135,18 @@ class Builder:
                 bar.set(size, events.count)
         return list(found.values())
 
-    def _load(self, events: EventSorter, database: Database, progress: Iterable[Progress]) -> None:
+    def _load(
+        self, events: EventSorter, database: NodeStore, progress: Iterable[Progress], *, states: Iterable[StateRow]
+    ) -> None:
         rules, now = self._reader.rules, int(self._clock())
         given = revisions.read_given(lock_of(self._list))
-        with self._show("events", events.count) as bar, database.loading():
+        with self._show("events", events.count) as bar, database.loading(self._node):
+            for rows in _pieces(states, _TOGETHER):
+                self._require_time()
+                database.load_states(rows)
             found = events.by_address(lambda: bar.set(events.returned, events.returned))
             kept = ((address, self._one_time(_kept(own, rules, now))) for address, own in found)
-            for some in _pieces(kept, _TOGETHER):
+            for some in _pieces(_joined(kept, database.all_states()), _TOGETHER):
                 self._require_time()
                 database.load(some, rules=rules, now=now)
                 bar.set(events.returned, events.returned)
@@ -144,7 +154,7 @@ class Builder:
 
     def _one_time(self, events: set[Event]) -> set[Event]:
         """Return the events of a node without those of the journal that the list has with a corrected time."""
-        return without_later(events, events) if self._is_node else events
+        return without_later(events, events) if self._node else events
 
     def _require_time(self) -> None:
         if self._wait(0.0):
@@ -159,17 +169,23 @@ def _kept(events: Iterable[Event], rules: Ruleset, now: int) -> set[Event]:
     return kept
 
 
-def _stored_rows(path: Path, form: str | None) -> Iterator[Row]:
-    """Yield the events of another database, as far as it can be read, if it has its addresses in this form."""
-    with (
-        suppress(sqlite3.DatabaseError, ValueError),
-        closing(sqlite3.connect(uri_of(path, "ro"), uri=True)) as stored,
-    ):
-        (found,) = stored.execute("SELECT value FROM property WHERE name = 'store'").fetchone() or ("",)
-        # Hashes of another key name no address.
-        if found == form:
-            for row in stored.execute("SELECT * FROM event"):
-                yield row_of(*event_of(row))
+def _joined(
+    own: Iterable[tuple[str, set[Event]]], others: Iterator[tuple[str, Known]]
+) -> Iterator[tuple[str, set[Event], Known]]:
+    """Yield each address with what this node knows and what others know. Both are in the order of the addresses."""
+    other = next(others, None)
+    for address, events in own:
+        while other is not None and other[0] < address:
+            yield other[0], set(), other[1]
+            other = next(others, None)
+        if other is not None and other[0] == address:
+            yield address, events, other[1]
+            other = next(others, None)
+        else:
+            yield address, events, {}
+    while other is not None:
+        yield other[0], set(), other[1]
+        other = next(others, None)
 
 
 def _pieces(values: Iterable[_T], size: int) -> Iterator[list[_T]]:

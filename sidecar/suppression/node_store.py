@@ -3,17 +3,16 @@
 What arrives, what follows from it and the place in the stream change in one transaction. Never reads the stream.
 """
 
-import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sidecar.core.sharing import StateKind
-from sidecar.journal.database import uri_of
+from sidecar.journal.database import database_faults, uri_of
 from sidecar.suppression import shared
 from sidecar.suppression.rules import Event, Ruleset
+from sidecar.suppression.shared import NODE
 from sidecar.suppression.states import ReadState
-from sidecar.suppression.store import NODE, Database
+from sidecar.suppression.store import Database
 
 
 class NodeStore(Database):
@@ -31,13 +30,30 @@ class NodeStore(Database):
         if node:
             self._database.executescript(shared.TRIGGERS)
 
-    def copy_erased(self, path: Path) -> None:
-        """Do not restore what was erased from the database before this one, as far as that can be read."""
-        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(uri_of(path, "ro"), uri=True)) as old:
-            erased = {address for (address,) in old.execute("SELECT address FROM unpublished WHERE erased")}
-            with self._transaction():
-                for address in erased:
-                    shared.mark_erased(self._database, address)
+    def put_erased(self, addresses: Iterable[str]) -> None:
+        """Do not restore addresses that were erased from the database before this one."""
+        with self._transaction():
+            for address in addresses:
+                shared.mark_erased(self._database, address)
+
+    def load_states(self, rows: Iterable[shared.StateRow]) -> None:
+        """Add states of other nodes while `loading`, before the events."""
+        self._database.executemany("INSERT OR REPLACE INTO node_state VALUES (?, ?, ?, ?)", rows)
+
+    def all_states(self) -> Iterator[tuple[str, shared.Known]]:
+        """Yield what other nodes know, by address."""
+        return shared.all_states(self._database)
+
+    def continue_at(self, path: Path) -> None:
+        """Continue as the node of another database, which is whole, and whose states were loaded. Raise StoreError.
+
+        What this list has otherwise has to be published.
+        """
+        with database_faults(self.path):
+            self._database.execute("ATTACH ? AS present", (uri_of(path, "ro"),))
+        with self._transaction():
+            shared.continue_present(self._database)
+        self._database.execute("DETACH present")
 
     def unpublished(self, kind: StateKind, limit: int) -> list[str]:
         """Return the keys of addresses whose states of this kind have to be published, `limit` at most."""

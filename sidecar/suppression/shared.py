@@ -5,13 +5,26 @@ The caller owns the transaction. Never reads the stream, and never decides which
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import msgspec
 
 from sidecar.core.sharing import StateKind
 from sidecar.suppression.rules import MICROSECONDS, Event, ListEntry
+
+NODE: Final = "node"
+"""The property with the name of this node in its fleet."""
+PLACE: Final = "place"
+"""The property with the place in the stream up to which states were read."""
+REFUSED: Final = "refused"
+"""The property with the number of the first state that was refused, if there is one."""
+Known = Mapping[str, set[Event]]
+"""What each other node knows about an address."""
+StateRow = tuple[str, str, str, str]
+"""The columns of a state."""
 
 SCHEMA: Final = """
 CREATE TABLE node_state (
@@ -48,6 +61,16 @@ def states(database: sqlite3.Connection, address: str) -> dict[str, set[Event]]:
     return found
 
 
+def all_states(database: sqlite3.Connection) -> Iterator[tuple[str, Known]]:
+    """Yield what other nodes know, by address."""
+    rows = database.execute("SELECT address, node, events FROM node_state ORDER BY address")
+    for address, group in groupby(rows, key=itemgetter(0)):
+        found: dict[str, set[Event]] = {}
+        for _, node, events in group:
+            found.setdefault(node, set()).update(_EVENTS.decode(events))
+        yield address, found
+
+
 def has_states(database: sqlite3.Connection) -> bool:
     """Return True if there is something that another node knows."""
     return database.execute("SELECT 1 FROM node_state LIMIT 1").fetchone() is not None
@@ -80,6 +103,21 @@ def delete_old(
     old = [row[:3] for row in rows if all(map(is_over, _EVENTS.decode(row[3])))]
     database.executemany("DELETE FROM node_state WHERE address = ? AND node = ? AND kind = ?", old)
     return sorted({address for address, *_ in old}), last
+
+
+def continue_present(database: sqlite3.Connection) -> None:
+    """Continue as the node of `present`, an attached database: at its place in the stream, and with its notes.
+
+    Note also which events differ from those there.
+    """
+    database.execute("INSERT OR REPLACE INTO unpublished SELECT * FROM present.unpublished")
+    for one, other in (("main", "present"), ("present", "main")):
+        # In the order of the keys SQLite merges the tables, without a temporary one.
+        query = f"SELECT * FROM {one}.event EXCEPT SELECT * FROM {other}.event ORDER BY 1, 2, 3, 4, 5, 6, 7"  # noqa: S608 - constant
+        for address, _, _, kind, *_ in database.execute(query):
+            mark(database, address, "reports" if kind == "report" else "changes")
+    query = "INSERT OR REPLACE INTO property SELECT * FROM present.property WHERE name IN (?, ?, ?)"
+    database.execute(query, (NODE, PLACE, REFUSED))
 
 
 def mark_all(database: sqlite3.Connection) -> None:

@@ -18,6 +18,7 @@ from sidecar.core.sharing import ArrivedState, Exchange, StateKind, StreamPlace
 from sidecar.core.text import counted
 from sidecar.suppression.node_store import NodeStore
 from sidecar.suppression.rules import Ruleset
+from sidecar.suppression.shared import PLACE, REFUSED
 from sidecar.suppression.states import ReadState, RefusedError, address_of, decode, encode
 
 # On their way at a time, of each kind: one that is not permitted does not hold the other.
@@ -28,8 +29,6 @@ _LAST_RETRY: Final = 60.0
 _LATE_SECONDS: Final = 5.0
 # There can be as many as addresses.
 _LOG_SECONDS: Final = 60.0
-_PLACE: Final = "place"
-_REFUSED: Final = "refused"
 
 _LOG = log.get("suppression")
 
@@ -96,11 +95,11 @@ class Sharing:
                 # If it is not the newest, that is published at once.
                 self._sent.pop((state.kind, state.address), None)
         is_new, self._stream = arrivals.place.stream != self._stream, arrivals.place.stream
-        properties: dict[str, str | None] = {_PLACE: msgspec.json.encode(arrivals.place).decode()}
+        properties: dict[str, str | None] = {PLACE: msgspec.json.encode(arrivals.place).decode()}
         if is_new:
-            properties[_REFUSED] = None
-        if refused and (is_new or self._database.get_property(_REFUSED) is None):
-            properties[_REFUSED] = str(refused[0].number)
+            properties[REFUSED] = None
+        if refused and (is_new or self._database.get_property(REFUSED) is None):
+            properties[REFUSED] = str(refused[0].number)
         self._database.receive(read, lost, properties=properties, is_new=is_new, rules=self._rules, now=int(self._clock()))
         return True
 
@@ -164,12 +163,12 @@ class Sharing:
 def first_place(database: NodeStore) -> StreamPlace:
     """Return where the stream has to be read from: states that were refused are read again. Raise StoreError."""
     place = _stored_place(database)
-    if (refused := database.get_property(_REFUSED)) is not None:
+    if (refused := database.get_property(REFUSED)) is not None:
         place = replace(place, number=min(place.number, int(refused) - 1))
-        database.put_properties({_PLACE: msgspec.json.encode(place).decode(), _REFUSED: None})
+        database.put_properties({PLACE: msgspec.json.encode(place).decode(), REFUSED: None})
     return place
 
 
 def _stored_place(database: NodeStore) -> StreamPlace:
-    text = database.get_property(_PLACE)
+    text = database.get_property(PLACE)
     return StreamPlace() if text is None else msgspec.json.decode(text, type=StreamPlace)

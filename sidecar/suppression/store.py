@@ -28,12 +28,11 @@ from sidecar.suppression.reading import AddressEvent
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.schema import ENTRY_INDEX, Row, event_of, row_of
 from sidecar.suppression.segments import Progress
+from sidecar.suppression.shared import NODE, Known
 from sidecar.suppression.states import without_later
 
 # Another process can back up or read for a long time; the writer waits for neither in WAL mode.
 BUSY_SECONDS: Final = 30.0
-NODE: Final = "node"
-"""The property with the name of this node in its fleet."""
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
 # KiB. Pages are filled one after the other; the index is sorted in parts of this size.
@@ -196,8 +195,9 @@ class Database:
                 self._put_progress(progress)
 
     @contextmanager
-    def loading(self) -> Iterator[None]:
-        """Fill an empty database with `load`. It is fast meanwhile, and not safe against crashes."""
+    def loading(self, node: str) -> Iterator[None]:
+        """Fill an empty database with `load`, as this node of a fleet. It is fast meanwhile, and not safe against crashes."""
+        self._node = node
         with database_faults(self.path):
             self._database.execute("PRAGMA journal_mode = OFF")
             self._database.execute("PRAGMA synchronous = OFF")
@@ -209,12 +209,15 @@ class Database:
                 self._database.execute(ENTRY_INDEX)
             self._database.execute("PRAGMA journal_mode = WAL")
 
-    def load(self, found: Iterable[tuple[str, set[Event]]], *, rules: Ruleset, now: int) -> None:
-        """Add events that are kept, and the entries that follow from them. They are in the order of the addresses."""
+    def load(self, found: Iterable[tuple[str, set[Event], Known]], *, rules: Ruleset, now: int) -> None:
+        """Add events that are kept, and the entries that follow from them and from what other nodes know.
+
+        They are in the order of the addresses.
+        """
         events, entries = list[Row](), list[Row]()
-        for address, own in found:
+        for address, own, known in found:
             events += (row_of(address, event) for event in sorted(own))
-            if (entry := rules.entry(own, now)) is not None:
+            if (entry := self._joint_entry(own, known, rules, now)) is not None:
                 entries.append(listing.row_of(address, entry))
         self._database.executemany(_NEW_EVENT, events)
         self._database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", entries)
@@ -313,11 +316,12 @@ class Database:
     def _decided(self, address: str, rules: Ruleset, now: int, *, own: set[Event] | None = None) -> ListEntry | None:
         """Return the entry of an address from what all nodes know. `own` is what this node knows, from `kept`."""
         known = shared.states(self._database, address) if self._has_states else {}
-        if own is None or known:
-            own = self._events(address) if own is None else own
-            entry = rules.entry(rules.kept(own.union(*known.values()), now), now)
-        else:
-            entry = rules.entry(own, now)
+        own = rules.kept(self._events(address), now) if own is None else own
+        return self._joint_entry(own, known, rules, now)
+
+    def _joint_entry(self, own: set[Event], known: Known, rules: Ruleset, now: int) -> ListEntry | None:
+        """Return the entry of an address from what this node knows, as `kept` returned it, and from what others know."""
+        entry = rules.entry(rules.kept(own.union(*known.values()), now) if known else own, now)
         if entry is None or not self._node:
             return entry
         return replace(entry, nodes=shared.nodes_behind(entry, {self._node: own, **known}))

@@ -61,7 +61,7 @@ def tables(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Return the rows of a database that do not depend on when it was made, and the names of its indexes."""
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        queries = {name: f"SELECT * FROM {name}" for name in ("event", "entry", "segment")}  # noqa: S608 - constant
+        queries = {name: f"SELECT * FROM {name}" for name in ("event", "entry", "segment", "node_state")}  # noqa: S608 - constant
         queries["sqlite_schema"] = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
         queries["property"] = "SELECT * FROM property WHERE name NOT IN ('changes_from', 'filter')"
         return {name: database.execute(query).fetchall() for name, query in queries.items()}

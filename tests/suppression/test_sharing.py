@@ -12,6 +12,7 @@ from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.suppression import SuppressionRule, SuppressionSettings
 from sidecar.core.sharing import StreamPlace
 from sidecar.suppression.opening import open_store
+from sidecar.suppression.present import PresentList
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.states import encode, key_of
 from tests.suppression.journals import consume, list_of, stored, with_list, write_segment
@@ -178,7 +179,8 @@ def test_erased_before_a_rebuild(tmp_path: Path) -> None:
         settle(*nodes)
         nodes[0].close()
         nodes[0] = new = Node("mx0", nodes[0].stream)
-        new.database.copy_erased(path)
+        with PresentList(path, "plain") as present:
+            new.database.put_erased(present.erased())
         settle(new)
         assert (new.entry(), new.entry("b@example.net") is not None) == (None, True)
         assert not any(b"m1" in one.content for one in new.stream.messages.values() if one.key == key_of(A))

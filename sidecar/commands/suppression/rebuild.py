@@ -23,7 +23,7 @@ from sidecar.suppression.opening import open_reader
     statuses={0: "success", 1: "the list is in use, or cannot be written"},
 )
 @config_option
-@click.option("--new", is_flag=True, help="Use only the journal, and nothing of the present list.")
+@click.option("--new", is_flag=True, help="Use only the journal, and nothing of the present list or of other nodes.")
 def rebuild(config: Path | None, *, new: bool) -> None:
     """Make the list again: from the journal, and from the reports in the present list that the journal does not have any more.
 
