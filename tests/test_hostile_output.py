@@ -178,6 +178,8 @@ LINES: list[tuple[str, ...]] = [
     ("fleet", "history", *SETTINGS),
     ("fleet", "publish", *SETTINGS, "--key", f"missing/{FOLDED}", "--canary", FOLDED, FOLDED),
     ("fleet", "status", "--config", "wrong.toml"),
+    ("index", "status", *SETTINGS),
+    ("index", "rebuild", "--config", "wrong.toml"),
     ("keys", "list", "--config", "verify.toml"),
     ("keys", "list", "--config", "wrong.toml"),
     ("keys", "make", "--config", "verify.toml", FOLDED.replace("/", "")),
