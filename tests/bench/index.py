@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sidecar.core.settings.settings import Settings
 from sidecar.journal.index import Dimension, Index, Search, open_index
 from sidecar.journal.index.follower import IndexFollower
 from sidecar.journal.index.keeping import locked
@@ -26,8 +27,8 @@ SEGMENTS = 20
 ROUNDS = 5
 
 
-def traffic(number: int, *, seed: int = 5) -> Iterator[dict[str, Any]]:
-    """Yield the records of a week, in the order of time."""
+def traffic(number: int, *, seed: int = 5, begin: float = BEGIN) -> Iterator[dict[str, Any]]:
+    """Yield the records of a week from `begin` on, in the order of time."""
     chance = random.Random(seed)  # noqa: S311 - repeatable
     peers = [f"{chance.choice((91, 45, 185))}.{chance.randrange(256)}.{chance.randrange(256)}.7" for _ in range(18_000)]
     peers += [f"2001:db8:{one:x}::{chance.randrange(65536):x}" for one in range(2_000)]
@@ -42,7 +43,7 @@ def traffic(number: int, *, seed: int = 5) -> Iterator[dict[str, Any]]:
         session = digits(32)
         made = record(
             kind,
-            at=one * WEEK / number,
+            at=begin - BEGIN + one * WEEK / number,
             sender=f"user{chance.randrange(100_000)}@send{chance.randrange(2000)}.test",
             recipient=f"info{chance.randrange(1_000_000)}@customer{domain}.example",
             peer_address={"name": f"mx{chance.randrange(50)}.host{chance.randrange(500)}.test", "addr": peer},
@@ -59,6 +60,16 @@ def traffic(number: int, *, seed: int = 5) -> Iterator[dict[str, Any]]:
         if kind == "Feedback":
             made["feedback_report"] = {"feedback_type": "abuse", "original_rcpto_to": [made["sender"]]}
         yield made
+
+
+def write_journal(made: Settings, records: Iterator[dict[str, Any]], number: int) -> int:
+    """Write so many records into segments. Return their bytes without line ends."""
+    written = 0
+    for segment in range(SEGMENTS):
+        part = [json.dumps(next(records), separators=(",", ":")).encode() for _ in range(number // SEGMENTS)]
+        written += sum(map(len, part))
+        write_segment(made, segment, part)
+    return written
 
 
 def questions(index: Index) -> dict[str, Callable[[], object]]:
@@ -99,11 +110,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         made, number = indexed(Path(folder)), arguments.records
-        records, written = traffic(number), 0
-        for segment in range(SEGMENTS):
-            part = [json.dumps(next(records), separators=(",", ":")).encode() for _ in range(number // SEGMENTS)]
-            written += sum(map(len, part))
-            write_segment(made, segment, part)
+        written = write_journal(made, traffic(number), number)
         with locked(made), IndexFollower(made, clock=lambda: BEGIN + WEEK) as follower:
             began, cpu = time.monotonic(), time.process_time()
             follower.build()
