@@ -29,11 +29,12 @@ from sidecar.journal.index.keeping import locked
 from tests.bench.index import WEEK, traffic, write_journal
 from tests.daemon.http.console.browsing import OPERATOR, Console
 from tests.journal.index.records import indexed
-from tests.mta.processes import session_members
+from tests.mta.processes import session_members, wait_until
 
 BAR_MS: Final = 300.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 60.0
+_READING_SECONDS: Final = 900.0
 
 
 class Answers(Struct, frozen=True, kw_only=True):
@@ -60,8 +61,10 @@ def main() -> int:
         pages = _pages(made)
         console.start()
         cookie = _log_in(console)
+        # The list of suppressed addresses reads the journal first.
+        wait_until(lambda: _ask(console, cookie, "suppression", 1) is not None, "all is read", seconds=_READING_SECONDS)
         for name, path in pages.items():
-            found[name] = _ask(console, cookie, path, wanted.rounds)
+            found[name] = _ask(console, cookie, path, wanted.rounds) or sys.exit(f"{path} is not answered")
     finally:
         console.__exit__(None, None, None)
     _show(found, wanted.records)
@@ -116,8 +119,8 @@ def _connect(console: Console) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", console.port, timeout=_PATIENCE)
 
 
-def _ask(console: Console, cookie: str, path: str, rounds: int) -> Answers:
-    """Ask for a page so many times."""
+def _ask(console: Console, cookie: str, path: str, rounds: int) -> Answers | None:
+    """Ask for a page so many times. Return None if one answer is not the page."""
     times, size, before = list[float](), 0, _cpu_seconds(console)
     for _ in range(rounds):
         began = time.perf_counter()
@@ -127,7 +130,7 @@ def _ask(console: Console, cookie: str, path: str, rounds: int) -> Answers:
             times.append(1e3 * (time.perf_counter() - began))
             size = len(answer.read())
         if answer.status != http.client.OK:
-            sys.exit(f"{path}: {answer.status}")
+            return None
     return Answers(times=times, cpu=1e3 * (_cpu_seconds(console) - before) / rounds, size=size)
 
 

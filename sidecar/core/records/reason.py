@@ -39,6 +39,7 @@ _MARKS = (
     # Queue ids and the like: letters and digits mixed, and too long for a word.
     (re.compile(r"(?=[A-Za-z_.=+/-]*\d)[\w.=+/-]{8,}", re.ASCII), "<id>"),
 )
+_ANY_MARK = re.compile("|".join(sorted({mark for _, mark in _MARKS})))
 
 
 def shape(text: str) -> str:
@@ -62,6 +63,11 @@ def _word(word: str) -> str:
         return word
     mark = next((mark for pattern, mark in _MARKS if pattern.fullmatch(core)), None)
     return word if mark is None else word.replace(core, mark, 1).replace("<<", "<").replace(">>", ">")
+
+
+def common_words(shape: str) -> str:
+    """Return the words of a shape that all its reasons have: those without a mark."""
+    return " ".join(word for word in shape.split() if not _ANY_MARK.search(word))
 
 
 def reason_of(record: Logged, domains: Sequence[str]) -> str:

@@ -10,16 +10,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidecar.core.disposition import Disposition
+from sidecar.core.records.reason import common_words
 from sidecar.core.text import counted, in_time, in_units
 from sidecar.daemon.http.console.charts import bars
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
-from sidecar.daemon.http.console.search import SEARCH
+from sidecar.daemon.http.console.search import SEARCH, TEXT_LIMIT
 from sidecar.daemon.metrics import Memory
 from sidecar.daemon.process.status import Status, in_words
 from sidecar.journal.index import Bucket, Dimension, Index, Position, TopValues
 
 HOME: Final = "/console/"
 _TOP: Final = 8
+# The index has the first 64 words of a reason, also those that differ in each record.
+_WORDS: Final = 32
 # The index reads the journal several times in a second.
 _LATE_SECONDS: Final = 60.0
 _SERIES: Final = tuple(one.value for one in Disposition)
@@ -69,14 +72,14 @@ class Figures(Struct, frozen=True, kw_only=True):
     position: Position
 
 
-# The dimension, its title, its column, and the parameters of a search for a value.
-_RANKINGS: Final[tuple[tuple[Dimension, str, str, Mapping[str, str] | None], ...]] = (
-    ("reason", "Rejections by reason", "Reason", None),
-    ("peer", "Peers", "Peer", {"peer": ""}),
-    ("domain", "Recipient domains", "Domain", {"domain": ""}),
-    ("reporter", "Reporting hosts", "Host", {"reporter": ""}),
-    ("bounce_class", "Bounce classes", "Class", {"bounce_class": ""}),
-    ("feedback_type", "Complaints", "Type", {"feedback_type": ""}),
+# The dimension, its title, and its column.
+_RANKINGS: Final[tuple[tuple[Dimension, str, str], ...]] = (
+    ("reason", "Rejections by reason", "Reason"),
+    ("peer", "Peers", "Peer"),
+    ("domain", "Recipient domains", "Domain"),
+    ("reporter", "Reporting hosts", "Host"),
+    ("bounce_class", "Bounce classes", "Class"),
+    ("feedback_type", "Complaints", "Type"),
 )
 
 
@@ -131,13 +134,21 @@ def _figures(index: Index, chosen: Range, since: int, until: int) -> Figures:
 
 
 def _rankings(tops: Mapping[Dimension, TopValues], since: int) -> Iterator[TopTable]:
-    for dimension, title, heading, query in _RANKINGS:
+    for dimension, title, heading in _RANKINGS:
         found = tops[dimension]
-        values = []
-        for value, count in found.values:
-            link = None if query is None else f"{SEARCH}?{urlencode({**dict.fromkeys(query, value), 'since': str(since)})}"
-            values.append((value, count, link))
+        values = [(value, count, _search_for(dimension, value, since)) for value, count in found.values]
         yield TopTable(title=title, heading=heading, values=values, others=found.others, total=found.total)
+
+
+def _search_for(dimension: Dimension, value: str, since: int) -> str | None:
+    """Return the address of a search for the records with a value. Those with a reason have its words."""
+    query: dict[str, str] = {dimension: value}
+    if dimension == "reason":
+        words = common_words(value).split()[:_WORDS]
+        if not words:
+            return None
+        query = {"type": "Rejection", "text": " ".join(words)[:TEXT_LIMIT]}
+    return f"{SEARCH}?{urlencode({**query, 'since': str(since)})}"
 
 
 def _facts(status: Status | None, memory: Memory, position: Position, now: float) -> Iterator[Fact]:

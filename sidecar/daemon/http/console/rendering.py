@@ -39,6 +39,8 @@ HEADERS: Final = {
 }
 # A cell of a table; the page of a record shows more.
 _CELL: Final = 120
+# The reason of a record is at most this long.
+_TITLE: Final = 1024
 _TEXT: Final = 20_000
 
 
@@ -102,11 +104,12 @@ def _visible(value: object) -> object:
 
 
 def cut(text: str, limit: int = _CELL) -> Markup:
-    """Return a text of `limit` characters at most, with a mark where more was."""
+    """Return a text of `limit` characters at most, with a mark and a title if more was. The title has more of it."""
     if len(text) <= limit:
         return escape(printable(text))
-    more = f'<span class="cut" title="{len(text) - limit:,} more characters">…</span>'
-    return escape(printable(text[:limit])) + Markup(more)  # noqa: S704 - a number
+    return Markup('<span title="{}">{}<span class="cut">…</span></span>').format(
+        printable(text[:_TITLE]), printable(text[:limit])
+    )
 
 
 def lines(text: str, limit: int = _TEXT) -> Markup:

@@ -30,7 +30,7 @@ from sidecar.journal.index import FoundRecord, Index, RowPage, Search, StoredRow
 SEARCH: Final = "/console/search"
 RECORD: Final = "/console/record"
 _PAGE: Final = 100
-_TEXT_LIMIT: Final = 1024
+TEXT_LIMIT: Final = 1024
 # SQLite has 63 bits for it.
 _KEY: Final = re.compile(r"[0-9]{1,18}|[1-8][0-9]{18}")
 # An address can be 1 kB long, and the head of a request 16.
@@ -68,8 +68,8 @@ class Shown(Struct, frozen=True, kw_only=True):
 def read_search(query: QueryParams) -> Search:
     """Read the conditions of a query string. Raise HTTPException."""
     values = {name: query.get(name, "").strip() for name in _CONDITIONS}
-    if any(len(value) > _TEXT_LIMIT for value in values.values()):
-        raise HTTPException(400, f"A condition has more than {_TEXT_LIMIT:,} characters.")
+    if any(len(value) > TEXT_LIMIT for value in values.values()):
+        raise HTTPException(400, f"A condition has more than {TEXT_LIMIT:,} characters.")
     types = dict.fromkeys(filter(None, (one.strip() for one in query.getlist("type"))))
     return Search(
         types=tuple(islice(types, len(TYPES))),

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,43 @@ def test_the_overview_counts(made: Settings) -> None:
         assert "InvalidRecipient 1 100 %" in text
         assert "abuse 1 100 %" in text
     page = visitor.get("/console/").body.decode()
-    assert '<rect class="d-rejected_at_rcpt"' in page
+    assert '<rect fill="url(#stripes)"' in page
+    assert '<rect class="piece d-relayed"' in page
     link = re.search(r'href="(/console/search\?domain=gmail.example[^"]*)"', page)
     assert link is not None
     assert len(links(visitor.get(link[1].replace("&amp;", "&")).body)) == 12
+
+
+def test_a_reason_is_shown_in_full_and_links_to_its_records(made: Settings) -> None:
+    """Their words are searched, and not what differs between them: here the peer, the domain and a number."""
+    rule = ' (listener_domains.toml:7 "*".log_oob)'
+    end = "because it has no delivery status, and " + "no other part that says which recipient failed " * 5
+    visitor = visit(
+        made,
+        *(
+            record(
+                at=RECENT,
+                meta_why=f"192.0.2.{number} sent sub.d{number}.example message {number} {end}{rule}",
+                recipient=f"a@d{number}.example",
+                peer_address={"name": "x", "addr": f"192.0.2.{number}"},
+            )
+            for number in range(3)
+        ),
+        record(at=RECENT, meta_why="another reason"),
+        record(at=RECENT, meta_why="192.0.2.1"),
+    )
+    page = visitor.get("/console/").body.decode()
+    found = re.search(r'<a href="([^"]*)">([^<]*sent sub[^<]*)</a>', page)
+    assert found is not None
+    assert f"{end}{rule}" in unescape(found[2])
+    assert len(links(visitor.get(unescape(found[1])).body)) == 3
+    assert "&lt;ip&gt;" in page
+    assert "text=&amp;" not in page
+
+
+def test_the_title_of_a_cut_text_has_all_of_it(made: Settings) -> None:
+    page = visit(made, record(meta_why=f'{"because " * 50}"<b>"')).get("/console/search").body.decode()
+    assert f'<span title="{"because " * 50}&#34;&lt;b&gt;&#34;">because' in page
 
 
 def test_without_an_index_the_pages_say_so(made: Settings) -> None:
