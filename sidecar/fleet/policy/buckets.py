@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.js.api import RawStreamMsg
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, BadObjectMetaError, NotFoundError
 
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.fleet import FleetError
@@ -119,13 +119,20 @@ class Buckets:
                 await self.file(with_file)
             except IncompleteError:
                 store = await self._js.object_store(self.policy)
-                await store.put(name, content)
+                try:
+                    await store.put(name, content)
+                except BadObjectMetaError:  # any user's acknowledgement can be stored in its place
+                    await self._js.purge_stream(f"OBJ_{self.policy}", subject=self._entry_of(name))
+                    await store.put(name, content)
+
+    def _entry_of(self, digest: str) -> str:
+        """Return the subject of what the store says of a file."""
+        return f"$O.{self.policy}.M.{urlsafe_b64encode(digest.encode()).decode()}"
 
     async def file(self, file: ManifestFile) -> bytes:
         """Return a file of a revision. Raise IncompleteError if it is not as it was signed."""
         stream, chunks, size = f"OBJ_{self.policy}", list[bytes](), 0
-        encoded = urlsafe_b64encode(file.sha256.encode()).decode()
-        info = await self._last(stream, f"$O.{self.policy}.M.{encoded}")
+        info = await self._last(stream, self._entry_of(file.sha256))
         try:
             known = None if info is None else msgspec.json.decode(info.data or b"", type=_ObjectInfo)
         except (ValueError, RecursionError):

@@ -1,6 +1,7 @@
 """Buckets of a server that lies: each call ends, with a sentence."""
 
 import asyncio
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -10,9 +11,10 @@ from nats.js.errors import APIError
 
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.fleet import FleetError
-from sidecar.fleet.connection import in_words
+from sidecar.fleet.connection import FleetConnection, in_words
 from sidecar.fleet.policy.buckets import Buckets
-from sidecar.fleet.policy.manifest import IncompleteError, ManifestFile
+from sidecar.fleet.policy.manifest import IncompleteError, ManifestFile, digest_of
+from tests.fleet.servers import needs_nats, server
 
 FILE = ManifestFile(name="a", size=1, sha256="0" * 64)
 
@@ -82,3 +84,23 @@ def test_the_words_of_a_server_are_bounded() -> None:
     found = in_words(APIError(code=503, description="\x1b[31m\u202e" + "x" * 100_000))
     assert found.isprintable()
     assert len(found) < 400
+
+
+@needs_nats
+def test_junk_in_the_place_of_a_file() -> None:
+    """A server stores an acknowledgement for whatever user in any subject: the file can be published in spite of it."""
+
+    async def publishing(fleet: FleetSettings) -> None:
+        async with FleetConnection(fleet, role="operator") as connection:
+            buckets = Buckets(connection.client, fleet)
+            await buckets.create()
+            file = ManifestFile(name="a", size=7, sha256=digest_of(b"content"))
+            entry = urlsafe_b64encode(file.sha256.encode()).decode()
+            for junk in (b'{"stream":"sidecar_records","seq":1}', b"x", b""):
+                await connection.client.publish(f"$O.{buckets.policy}.M.{entry}", junk)
+                await connection.client.flush()
+                await buckets.put_file(b"content")
+                assert await buckets.file(file) == b"content"
+
+    with server() as one:
+        asyncio.run(publishing(FleetSettings(servers=(one.url,), node="operator")))
