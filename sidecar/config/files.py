@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -85,6 +86,11 @@ def read_content(path: Path, file: str, sources: list[Source]) -> bytes:
     finally:
         sources.append(Source(path=path, stamp=stamp, digest=digest))
     return content
+
+
+def unreadable(sources: Iterable[Source]) -> Iterator[Path]:
+    """Yield the files that the program has read and that this user cannot read. Missing files are not among them."""
+    return (source.path for source in sources if source.digest is not None and not os.access(source.path, os.R_OK))
 
 
 def parsed(text: str, file: str, *, is_json: bool) -> Document:

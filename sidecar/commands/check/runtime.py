@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from msgspec.structs import replace
 
 from sidecar.commands.check.units import Unit, units_of
+from sidecar.config.files import unreadable
 from sidecar.core.findings import Finding, Level, RuntimeCode, finding
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import AdminSettings, MilterSettings, Source, Where
@@ -201,11 +202,10 @@ class Use:
 
     def _files(self) -> Iterator[_Fault]:
         user, what = name_of_user(os.geteuid()), "start and every reload" if self._is_service else "every reload"
-        for source in self._sources:
-            if not os.access(source.path, os.R_OK):
-                text = f"User {user} cannot read {source.path}, so {what} would fail."
-                fix = "Let the user read the file and enter its folder, as with chgrp and chmod g+rX."
-                yield _Fault("unreadable_by_user", ("user",), text, fix)
+        for path in unreadable(self._sources):
+            text = f"User {user} cannot read {path}, so {what} would fail."
+            fix = "Let the user read the file and enter its folder, as with chgrp and chmod g+rX."
+            yield _Fault("unreadable_by_user", ("user",), text, fix)
 
     def _list(self) -> Iterator[_Fault]:
         listed = self._settings.suppression

@@ -16,6 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from sidecar import log
+from sidecar.config.files import unreadable
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import Source
 from sidecar.machine import name_of_user
@@ -98,12 +99,11 @@ def become(identity: Identity) -> None:
 
 def check_readable(identity: Identity, sources: Iterable[Source]) -> None:
     """Check, as that user, that a reload will be able to read the files that the start has read as root. Raise SetupError."""
-    for source in sources:
-        if not os.access(source.path, os.R_OK):
-            raise SetupError(
-                f"user {identity.user} is not permitted to read {source.path}, so that every reload would fail: "
-                f"let the user read the file and enter its folder, as with chgrp and chmod g+rX"
-            )
+    for path in unreadable(sources):
+        raise SetupError(
+            f"user {identity.user} is not permitted to read {path}, so that every reload would fail: "
+            f"let the user read the file and enter its folder, as with chgrp and chmod g+rX"
+        )
 
 
 # --- folders, entered component by component, so that no link of another user leads root anywhere

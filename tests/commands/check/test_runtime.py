@@ -292,3 +292,12 @@ def test_an_unreadable_list(tmp_path: Path) -> None:
         else "The settings are valid, with 1 warning"
     )
     assert done.output.splitlines()[-1].startswith(last)
+
+
+@as_root
+def test_no_revision_of_the_policy_yet(tmp_path: Path) -> None:
+    """The file of the active revision is missing until the first one, and its user need not read it."""
+    tmp_path.chmod(0o755)
+    subprocess.run([sys.executable, "-m", "sidecar", "keys", "policy", str(tmp_path / "policy.key")], check=True, timeout=60)
+    settings = 'state_directory = "state"\n[fleet]\nservers = ["nats://127.0.0.1:4222"]\npolicy_keys = ["policy.key.pub"]\n'
+    assert checked(tmp_path, settings) == ([], 0)

@@ -96,7 +96,8 @@ def test_root_that_stays_root_need_not_prove_anything(system: System) -> None:
 def test_files_that_the_user_cannot_read_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [Source(path=tmp_path / name, stamp=None, digest="00") for name in ("a", "b")]
     monkeypatch.setattr("os.access", lambda path, _: path.name == "a")
-    check_readable(IDENTITY, sources[:1])
+    missing = Source(path=tmp_path / "policy/active", stamp=None, digest=None)
+    check_readable(IDENTITY, [missing, *sources[:1]])
     with pytest.raises(SetupError, match=f"user daemon is not permitted to read {tmp_path}/b, so that every reload would fail"):
         check_readable(IDENTITY, sources)
 
