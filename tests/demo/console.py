@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from msgspec import Struct
@@ -49,12 +49,14 @@ def main() -> int:
     if why_not := missing():
         print(why_not)  # noqa: T201 - the output of a command
         return 1
-    signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    with demo(_PORT if len(sys.argv) < 2 else int(sys.argv[1]) or free_port()) as running:
+    # The children inherit a blocked signal, so it must not be blocked here: nothing could end them.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    port = _PORT if len(sys.argv) < 2 else int(sys.argv[1]) or free_port()
+    with suppress(KeyboardInterrupt), demo(port) as running:
         print(f"The console: {running.address}/\nToken of the operator: {TOKENS['operator']}", flush=True)  # noqa: T201
         print(f"Token of the reader: {TOKENS['reader']}\nCtrl-C ends it.", flush=True)  # noqa: T201
-        signal.sigwait(signals)
+        while True:
+            signal.pause()
     return 0
 
 

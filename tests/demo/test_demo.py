@@ -2,13 +2,17 @@
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import ROOT
+from tests.demo.console import TOKENS
 from tests.demo.play import Played
 from tests.demo.scenes import REAL_BOUNCE, SCENES
 from tests.mta.client import Answer
@@ -37,6 +41,20 @@ def test_the_demonstration_succeeds(tmp_path: Path) -> None:
     except (subprocess.SubprocessError, AssertionError) as error:
         error.add_note(f"what the demonstration showed:\n{output.read_text()}")
         raise
+
+
+@pytest.mark.mta
+def test_the_console_runs_until_a_signal() -> None:
+    """`python -m tests.demo.console` prints the address and the tokens, and stops all programs at the first signal."""
+    command = [sys.executable, "-m", "tests.demo.console", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as console:
+        assert console.stdout is not None
+        lines = {line.strip() for line in takewhile(lambda line: "Ctrl-C" not in line, console.stdout)}
+        (address,) = (line.removeprefix("The console: ") for line in lines if "The console: " in line)
+        assert "Log in" in httpx.get(address, follow_redirects=True).text
+        console.send_signal(signal.SIGTERM)
+        assert console.wait(timeout=60) == 0
+    assert f"Token of the reader: {TOKENS['reader']}" in lines
 
 
 def test_a_wrong_outcome_fails_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
