@@ -72,14 +72,19 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
 
 
 class RevisionView(Struct, frozen=True, kw_only=True):
-    """A revision of the policy, its action in words, and the nodes that it is for. `created` is RFC 3339."""
+    """A revision of the policy, its action in words, and the nodes that it is for. `created` is RFC 3339.
+
+    `canary` are the nodes of a canary, and empty for a revision of all nodes. `is_in_use`: the newest revision is for all nodes
+    and has the same files.
+    """
 
     revision: int
     created: str
     by: str
     action: str
     nodes: str
-    is_canary: bool
+    canary: tuple[str, ...] = ()
+    is_in_use: bool = False
 
 
 class FleetView(Struct, frozen=True, kw_only=True):

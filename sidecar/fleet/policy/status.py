@@ -101,6 +101,7 @@ def read_fleet_view(fleet: FleetSettings) -> FleetView:
 
 
 def _view(history: History, nodes: list[NodeStatus]) -> FleetView:
+    used = history.latest
     return FleetView(
         nodes=tuple(nodes),
         revisions=tuple(
@@ -110,7 +111,8 @@ def _view(history: History, nodes: list[NodeStatus]) -> FleetView:
                 by=one.by,
                 action=action_of(one),
                 nodes=nodes_of(one),
-                is_canary=one.canary is not None,
+                canary=() if one.canary is None else tuple(one.canary.nodes),
+                is_in_use=used is not None and used.canary is None and used.files == one.files,
             )
             for one in reversed(history.revisions)
         ),

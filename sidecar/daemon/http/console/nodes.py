@@ -1,17 +1,20 @@
 """The page of the fleet: its nodes, and the revisions of its policy.
 
-It changes nothing: a revision is signed with a private key, which no node has.
+It changes nothing: a revision is signed with a private key, which no node has. It shows the commands to run.
 """
 
+import shlex
 import time
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Final
 
+from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.core.fleet_view import FleetUnavailableError, FleetView, OpenFleet
+from sidecar.core.fleet_view import FleetUnavailableError, FleetView, NodeStatus, OpenFleet
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
 from sidecar.daemon.http.threads import QuestionThread
@@ -20,6 +23,21 @@ NODES: Final = "/console/nodes"
 # Nodes report every ten seconds.
 _FRESH_SECONDS: Final = 5.0
 _REVISIONS: Final = 50
+# A name of that machine.
+_KEY: Final = "--key policy.key"
+
+
+class Commands(Struct, frozen=True, kw_only=True):
+    """The commands that change the policy now; "" is one that would fail.
+
+    `obstacles` are the nodes that prevent the promotion, and why. `returns` has the rollback to each revision that allows it.
+    """
+
+    publish: str
+    promote: str
+    obstacles: list[str]
+    rollback: str
+    returns: Mapping[int, str]
 
 
 class NodesPage:
@@ -45,9 +63,42 @@ class NodesPage:
         except FleetUnavailableError as error:
             text = f"The fleet cannot be read: {error}. The user of this node must be allowed to read the reports of all nodes."
             raise HTTPException(503, text) from error
-        return self._frame.show(request, "nodes.html", found=found, revisions=found.revisions[:_REVISIONS], name=fleet.name)
+        shown, commands = found.revisions[:_REVISIONS], commands_for(found)
+        return self._frame.show(request, "nodes.html", found=found, revisions=shown, commands=commands, name=fleet.name)
 
     def _read(self, read: OpenFleet, fleet: FleetSettings) -> FleetView:
         if self._known is None or time.monotonic() - self._known_at > _FRESH_SECONDS:
             self._known, self._known_at = read(fleet), time.monotonic()
         return self._known
+
+
+def commands_for(found: FleetView) -> Commands:
+    """Return the commands that change the policy of a fleet in this state."""
+    canary = found.revisions[0].canary if found.revisions else ()
+    trial = shlex.quote(next((one.node for one in found.nodes), "mx1"))
+    rollback = f"sidecar fleet rollback {_KEY}"
+    # A rollback to a canary would give all nodes what none of them has promoted.
+    earlier = [one.revision for one in found.revisions if not one.canary and not one.is_in_use]
+    return Commands(
+        publish=f"sidecar fleet publish {_KEY} --canary {trial} policy.toml",
+        promote=f"sidecar fleet promote {_KEY}" if canary else "",
+        obstacles=list(_obstacles(found, canary)),
+        rollback=rollback if earlier else "",
+        returns={one: f"{rollback} {one}" for one in earlier},
+    )
+
+
+def _obstacles(found: FleetView, canary: tuple[str, ...]) -> Iterator[str]:
+    known = {one.node: one for one in found.nodes}
+    for name in canary:
+        why = _obstacle(known.get(name), found.revisions[0].revision)
+        if why:
+            yield f"{name} {why}"
+
+
+def _obstacle(node: NodeStatus | None, revision: int) -> str:
+    if node is None or node.state == "silent":
+        return "does not report"
+    if node.held:
+        return "has left it"
+    return "" if node.revision == revision else "does not serve it"

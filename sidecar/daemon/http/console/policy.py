@@ -102,6 +102,7 @@ class PolicyPages:
             published=self._frame.status(),
             needs_restart=self._plan.needs_restart,
             compat=self._plan.settings.compat,
+            has_fleet=self._plan.settings.fleet is not None,
         )
 
     async def show_warnings(self, request: Request) -> Response:

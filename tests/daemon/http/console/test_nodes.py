@@ -1,5 +1,6 @@
 """The page of the fleet, also with the reports and revisions of a real NATS server."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sidecar.core.fleet_view import FleetUnavailableError, FleetView, NodeStatus
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.daemon.http.console import nodes as pages
+from sidecar.daemon.http.console.nodes import Commands, commands_for
 from sidecar.fleet.policy.report import NodeReport
 from sidecar.fleet.policy.status import read_fleet_view
 from tests.commands.fleet.test_fleet import Operator
@@ -67,7 +69,55 @@ def test_the_nodes_and_revisions_of_a_fleet(tmp_path: Path, nats: Server) -> Non
     assert "2 canary" in text
     assert "mx2, mx3" in text
     assert "<b>" not in visitor.get(NODES).body.decode()
-    assert "Nodes" in text_of(visitor.get("/console/policy"))
+    assert "mx2 has left it; mx3 does not serve it. The command fails" in text
+    assert "The canary ends: sidecar fleet rollback --key policy.key" in text
+    assert "2 canary" in text
+    assert "never for all nodes" in text
+    assert "/console/nodes#revisions" in visitor.get("/console/policy").body.decode()
+
+
+@needs_nats
+def test_each_command_of_the_page_does_what_it_says(tmp_path: Path, nats: Server) -> None:
+    """Publish, canary, promote and rollback, each by the command that the page shows at that moment."""
+    operator = Operator(tmp_path, nats.url)
+    made = Reading(tmp_path / "sidecar.toml").loaded.settings
+    assert made is not None
+    assert made.fleet is not None
+    fleet = made.fleet
+
+    def run(command: str) -> None:
+        _, _, name, *arguments = shlex.split(command)
+        files = {"policy.key", "policy.toml"}
+        operator.run(name, *(str(tmp_path / one) if one in files else one for one in arguments))
+
+    def now() -> Commands:
+        return commands_for(read_fleet_view(fleet))
+
+    found = commands_for(FleetView(nodes=(), revisions=(), invalid=()))
+    assert (found.promote, found.rollback, found.returns) == ("", "", {})
+    operator.change("publish")
+    found = now()
+    assert (found.promote, found.rollback, found.returns) == ("", "", {})
+    operator.write("domains/a.toml", "")
+    operator.report(NodeReport(node="mx1", program="0.1.0", revision=1))
+    run(now().publish)
+    assert now().obstacles == ["mx1 does not serve it"]
+    operator.report(NodeReport(node="mx1", program="0.1.0", revision=2))
+    found = now()
+    assert (found.obstacles, found.returns) == ([], {1: "sidecar fleet rollback --key policy.key 1"})
+    run(found.promote)
+    found = now()
+    assert (found.promote, [*found.returns]) == ("", [1])
+    run(found.rollback)
+    assert [*now().returns] == [3]
+    run(now().returns[3])
+    assert [(one.action, one.is_in_use) for one in read_fleet_view(fleet).revisions] == [
+        ("rollback of 3", True),
+        ("rollback of 1", False),
+        ("promote of 2", True),
+        ("publish", True),
+        ("publish", False),
+    ]
 
 
 def test_servers_that_do_not_answer(tmp_path: Path) -> None:
