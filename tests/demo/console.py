@@ -26,8 +26,8 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 @contextmanager
-def demo(port: int) -> Iterator[Demo]:
-    """Play the demonstration. Yield it with its console on a port."""
+def demo(port: int, more: str = "") -> Iterator[Demo]:
+    """Play the demonstration. Yield it with its console on a port; `more` are sections of its settings."""
     with private_directory() as folder:
         files = {role: folder / role for role in TOKENS}
         for role, file in files.items():
@@ -36,7 +36,7 @@ def demo(port: int) -> Iterator[Demo]:
         tokens = ", ".join(f'{role} = "{file}"' for role, file in files.items())
         settings = (
             f'bounce_classifier = ["iana"]\n[admin]\nsocket = "inet:127.0.0.1:{port}"\nconsole = true\n'
-            f"tokens = {{ {tokens} }}\n[suppression]\n"
+            f"tokens = {{ {tokens} }}\n[suppression]\n{more}"
         )
         with house(domains=DOMAINS, relay_hosts=RELAY_HOSTS, settings=settings) as home:
             for _ in play_in(home):
