@@ -19,8 +19,8 @@ NODE: Final = "node"
 """The property with the name of this node in its fleet."""
 PLACE: Final = "place"
 """The property with the place in the stream up to which states were read."""
-REFUSED: Final = "refused"
-"""The property with the number of the first state that was refused, if there is one."""
+REJECTED: Final = "rejected"
+"""The property with the number of the first state that was rejected, if there is one."""
 Known = Mapping[str, set[Event]]
 """What each other node knows about an address."""
 StateRow = tuple[str, str, str, str]
@@ -117,7 +117,7 @@ def continue_present(database: sqlite3.Connection) -> None:
         for address, _, _, kind, *_ in database.execute(query):
             mark(database, address, "reports" if kind == "report" else "changes")
     query = "INSERT OR REPLACE INTO property SELECT * FROM present.property WHERE name IN (?, ?, ?)"
-    database.execute(query, (NODE, PLACE, REFUSED))
+    database.execute(query, (NODE, PLACE, REJECTED))
 
 
 def mark_all(database: sqlite3.Connection) -> None:

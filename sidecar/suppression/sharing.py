@@ -18,8 +18,8 @@ from sidecar.core.sharing import ArrivedState, Exchange, StateKind, StreamPlace
 from sidecar.core.text import counted
 from sidecar.suppression.node_store import NodeStore
 from sidecar.suppression.rules import Ruleset
-from sidecar.suppression.shared import PLACE, REFUSED
-from sidecar.suppression.states import ReadState, RefusedError, address_of, decode, encode
+from sidecar.suppression.shared import PLACE, REJECTED
+from sidecar.suppression.states import ReadState, RejectedStateError, address_of, decode, encode
 
 # On their way at a time, of each kind: one that is not permitted does not hold the other.
 _TOGETHER: Final = 2_000
@@ -64,7 +64,7 @@ class Sharing:
         self._sent: dict[tuple[StateKind, str], _Publication] = {}
         self._current_at, self._has_all, self._was_up = time.monotonic(), False, True
         self._log_at, self._unlogged = 0.0, 0
-        self._refused_at, self._refusal = 0, ""
+        self._rejected_at, self._rejection = 0, ""
         self._late_since, self._show_at = 0, 0.0
         self._shown = (0, "")
 
@@ -81,15 +81,15 @@ class Sharing:
         arrivals = self._exchange.receive()
         if arrivals is None:
             return False
-        refused, read = list[ArrivedState](), list[ReadState]()
+        rejected, read = list[ArrivedState](), list[ReadState]()
         for one in arrivals.states:
             try:
                 read.append(decode(one, store=self._store))
-            except RefusedError as error:
-                self._refuse(one, error)
-                refused.append(one)
+            except RejectedStateError as error:
+                self._reject(one, error)
+                rejected.append(one)
         # What this node has to publish again, because another program has written over it.
-        lost = [(address, one.kind) for one in refused if one.node == self._node and (address := address_of(one.key))]
+        lost = [(address, one.kind) for one in rejected if one.node == self._node and (address := address_of(one.key))]
         for state in read:
             if state.node == self._node:
                 # If it is not the newest, that is published at once.
@@ -97,21 +97,21 @@ class Sharing:
         is_new, self._stream = arrivals.place.stream != self._stream, arrivals.place.stream
         properties: dict[str, str | None] = {PLACE: msgspec.json.encode(arrivals.place).decode()}
         if is_new:
-            properties[REFUSED] = None
-        if refused and (is_new or self._database.get_property(REFUSED) is None):
-            properties[REFUSED] = str(refused[0].number)
+            properties[REJECTED] = None
+        if rejected and (is_new or self._database.get_property(REJECTED) is None):
+            properties[REJECTED] = str(rejected[0].number)
         self._database.receive(read, lost, properties=properties, is_new=is_new, rules=self._rules, now=int(self._clock()))
         return True
 
-    def _refuse(self, one: ArrivedState, error: RefusedError) -> None:
-        text = f"a state of {one.node} is refused: {error}"
-        if error.later and not self._refusal:
-            self._refused_at, self._refusal = int(self._clock()), text
+    def _reject(self, one: ArrivedState, error: RejectedStateError) -> None:
+        text = f"a state of {one.node} is rejected: {error}"
+        if error.later and not self._rejection:
+            self._rejected_at, self._rejection = int(self._clock()), text
         self._unlogged += 1
         if (now := time.monotonic()) >= self._log_at:
             later = "it stays in the stream, and is read again after a restart" if error.later else "it is not used"
             text = f"{text}; {later}"
-            _LOG.error(text, refused=self._unlogged, kind=one.kind, number=one.number)
+            _LOG.error(text, rejected=self._unlogged, kind=one.kind, number=one.number)
             self._log_at, self._unlogged = now + _LOG_SECONDS, 0
 
     def _publish(self) -> bool:
@@ -142,7 +142,7 @@ class Sharing:
             if not self._sent:
                 self._exchange.error = ""
         if now - self._current_at < _LATE_SECONDS:
-            found, self._late_since = (self._refused_at, self._refusal), 0
+            found, self._late_since = (self._rejected_at, self._rejection), 0
         elif now < self._show_at:
             return
         else:
@@ -161,11 +161,11 @@ class Sharing:
 
 
 def first_place(database: NodeStore) -> StreamPlace:
-    """Return where the stream has to be read from: states that were refused are read again. Raise StoreError."""
+    """Return where the stream has to be read from: states that were rejected are read again. Raise StoreError."""
     place = _stored_place(database)
-    if (refused := database.get_property(REFUSED)) is not None:
-        place = replace(place, number=min(place.number, int(refused) - 1))
-        database.put_properties({PLACE: msgspec.json.encode(place).decode(), REFUSED: None})
+    if (rejected := database.get_property(REJECTED)) is not None:
+        place = replace(place, number=min(place.number, int(rejected) - 1))
+        database.put_properties({PLACE: msgspec.json.encode(place).decode(), REJECTED: None})
     return place
 
 

@@ -1,6 +1,6 @@
 """A state of a node as other nodes read it: what it knows about one address, in JSON.
 
-Owns its form, which is permanent, and which states of other nodes are refused. What other nodes write is external data.
+Owns its form, which is permanent, and which states of other nodes are rejected. What other nodes write is external data.
 """
 
 import base64
@@ -35,7 +35,7 @@ _PROOF_LIMIT: Final = 128
 _HASH: Final = re.compile(r"[0-9a-f]{32}")
 
 
-class RefusedError(Exception):
+class RejectedStateError(Exception):
     """A state cannot be used; the text is a phrase. With `later` another program or other settings may use it."""
 
     def __init__(self, why: str, *, later: bool = False) -> None:
@@ -92,24 +92,24 @@ def encode(address: str, kind: StateKind, events: Collection[Event], *, node: st
 
 
 def decode(arrived: ArrivedState, *, store: str) -> ReadState:
-    """Read a state. Raise RefusedError."""
+    """Read a state. Raise RejectedStateError."""
     try:
         head = msgspec.json.decode(arrived.content, type=_StateHead)
         if head.version > VERSION:
             text = f"its version is {head.version}, and this program reads {VERSION}: update the program"
-            raise RefusedError(text, later=True)
+            raise RejectedStateError(text, later=True)
         if head.version and head.store != store:
             form = f"its addresses are {shown(head.store)} instead of {store}"
-            raise RefusedError(f"{form}: all nodes need the same `store`, and the same key", later=True)
+            raise RejectedStateError(f"{form}: all nodes need the same `store`, and the same key", later=True)
         state = msgspec.json.decode(arrived.content, type=_State)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(f"it is no state: {shown(str(error))}") from error
+        raise RejectedStateError(f"it is no state: {shown(str(error))}") from error
     if (state.node, key_of(state.address)) != (arrived.node, arrived.key):
-        raise RefusedError("its subject is of another node or address")
+        raise RejectedStateError("its subject is of another node or address")
     if not _is_address(state.address, store):
-        raise RefusedError("its address is not one of a list")
+        raise RejectedStateError("its address is not one of a list")
     if len(state.events) > _EVENTS_LIMIT or not all(_is_valid(one, arrived.kind) for one in state.events):
-        raise RefusedError("it has an event that is not valid")
+        raise RejectedStateError("it has an event that is not valid")
     written = frozenset(msgspec.convert(one, Event, from_attributes=True) for one in state.events)
     events = frozenset(_before(written, arrived.stored))
     return ReadState(node=arrived.node, kind=arrived.kind, address=state.address, written=written, events=events)

@@ -158,7 +158,7 @@ def test_another_stream(tmp_path: Path) -> None:
 
 
 def test_hashed_lists(tmp_path: Path) -> None:
-    """With one key all nodes have one list, and the stream has no address. Another key is refused by name."""
+    """With one key all nodes have one list, and the stream has no address. Another key is rejected by name."""
     with server() as one:
         a, b, c = three(tmp_path, one, store="hashed")
         make_list_stream(a)

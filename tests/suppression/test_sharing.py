@@ -310,7 +310,7 @@ def test_overwritten() -> None:
         assert all(node.entry() for node in (a, b, c))
 
 
-def test_refused_states_are_read_again() -> None:
+def test_rejected_states_are_read_again() -> None:
     """A newer program publishes: an older one reads it after its update, and applies the others meanwhile."""
     with fleet() as (a, b, _):
         newer = encode(A, "reports", [complaint(1)], node="mx0", store="plain")
@@ -324,7 +324,7 @@ def test_refused_states_are_read_again() -> None:
         b.restart()
         settle(b)
         assert b.entry() is not None
-        assert b.database.get_property("refused") is None
+        assert b.database.get_property("rejected") is None
         assert number > 0
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sidecar.core.sharing import ArrivedState
 from sidecar.suppression.rules import Event
-from sidecar.suppression.states import RefusedError, address_of, decode, encode, key_of
+from sidecar.suppression.states import RejectedStateError, address_of, decode, encode, key_of
 from tests.suppression.nodes import NOW, A, add, complaint, remove
 
 
@@ -21,8 +21,8 @@ def state_of(event: Event, **more: Any) -> ArrivedState:
     return ArrivedState(**{**values, "content": msgspec.json.encode(content)})  # type: ignore[arg-type]
 
 
-def refusal(state: ArrivedState) -> tuple[str, bool]:
-    with pytest.raises(RefusedError) as caught:
+def rejection(state: ArrivedState) -> tuple[str, bool]:
+    with pytest.raises(RejectedStateError) as caught:
         decode(state, store="plain")
     return str(caught.value), caught.value.later
 
@@ -54,8 +54,8 @@ def refusal(state: ArrivedState) -> tuple[str, bool]:
         (replace(state_of(complaint()), content=b"\xff"), "it is no state", False),
     ],
 )
-def test_refused(state: ArrivedState, why: str, *, later: bool) -> None:
-    assert (why in (found := refusal(state))[0], found[1]) == (True, later)
+def test_rejected(state: ArrivedState, why: str, *, later: bool) -> None:
+    assert (why in (found := rejection(state))[0], found[1]) == (True, later)
 
 
 @given(address=st.text(max_size=330))

@@ -150,7 +150,7 @@ def promote(config: Path | None, key_file: Path, *, force: bool) -> None:
     """Publish the policy of the canary for all nodes.
 
     It becomes a new revision with the same files. Without --force each node of the canary must serve it now. A node that
-    refused it, or that has left it because of tempfails, prevents the promotion.
+    rejected it, or that has left it because of tempfails, prevents the promotion.
     """
     fleet = fleet_or_exit(config)
     key = key_or_exit(key_file, fleet)

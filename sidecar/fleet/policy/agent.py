@@ -62,7 +62,7 @@ class Agent:
         self._settings, self._fleet, self._reload = settings, settings.fleet, reload
         self._store = PolicyStore(settings.state_directory)
         self.serving = settings.fleet.revision or 0
-        self.refusal = self.trouble = ""
+        self.rejection = self.trouble = ""
         self._after = 0
         self._target: tuple[Manifest, bytes] | None = None
         self._worst = 0
@@ -140,7 +140,7 @@ class Agent:
             number = int(key) if key.isdecimal() and len(key) <= _DIGITS else 0
             if number > max(self._worst, self.serving) or not number:
                 self._worst = max(self._worst, number)
-                self._refuse(shown(key), str(error))
+                self._reject(shown(key), str(error))
             return
         if manifest.is_for(self._fleet.node) and (self._target is None or manifest.revision > self._target[0].revision):
             self._target = manifest, value
@@ -162,7 +162,7 @@ class Agent:
                 self._delay(revision, _FETCH_SECONDS)
             else:
                 self._again[revision] = inf
-            self._refuse(str(revision), str(error))
+            self._reject(str(revision), str(error))
         except OSError:
             self._delay(revision, _FETCH_SECONDS)
             raise
@@ -177,7 +177,7 @@ class Agent:
         return time.monotonic() >= self._again.get(revision, 0.0)
 
     def _protect(self, state: AgentState, manifest: Manifest, value: bytes) -> None:
-        """Refuse an earlier manifest that someone presents again, and remember this one. Raise PolicyError."""
+        """Reject an earlier manifest that someone presents again, and remember this one. Raise PolicyError."""
         digest = hashlib.sha256(value).hexdigest()
         if manifest.revision < state.highest:
             raise PolicyError(f"it is older than revision {state.highest}, which this node knows: someone presents it again")
@@ -196,10 +196,10 @@ class Agent:
         self._store.save(replace(state, trial=trial, held=0, why=""))
         self._propose(manifest.revision)
 
-    def _refuse(self, revision: str, why: str) -> None:
-        if (refusal := f"revision {revision}: {why}"[:_LIMIT]) != self.refusal:
-            self.refusal = refusal
-            _LOG.error("a revision of the policy is refused", revision=revision, error=why, serving=self.serving)
+    def _reject(self, revision: str, why: str) -> None:
+        if (rejection := f"revision {revision}: {why}"[:_LIMIT]) != self.rejection:
+            self.rejection = rejection
+            _LOG.error("a revision of the policy is rejected", revision=revision, error=why, serving=self.serving)
 
     def _fail(self, why: str) -> None:
         if why != self.trouble:
@@ -214,7 +214,7 @@ class Agent:
             _LOG.info("the policy of the fleet is followed again")
         self.trouble = ""
         if self.serving == self._latest == self._store.active() and self._worst <= self._latest:
-            self.refusal = ""
+            self.rejection = ""
 
     @property
     def _latest(self) -> int:
@@ -226,7 +226,7 @@ class Agent:
     def _propose(self, revision: int) -> None:
         self._store.propose(revision)
         self._proposed = time.time()
-        self.refusal = ""
+        self.rejection = ""
         self._reload()
 
     def _follow_reload(self) -> None:
@@ -236,7 +236,7 @@ class Agent:
             self._store.drop()
             self._delay(candidate, _RELOAD_SECONDS)
             self._store.save(replace(self._store.load(), trial=self._trial))
-            self._refuse(str(candidate), f"the reload failed: {'; '.join(problems[:_SHOWN])}")
+            self._reject(str(candidate), f"the reload failed: {'; '.join(problems[:_SHOWN])}")
 
     def _problems(self) -> tuple[str, ...]:
         """Return what went wrong in a reload since the proposal; nothing while it is not over."""
@@ -275,7 +275,7 @@ class Agent:
             program=_PROGRAM,
             revision=self.serving,
             latest=self._latest,
-            error=self.refusal,
+            error=self.rejection,
             held=state.why,
             held_revision=state.held,
             lag=lag_of(self._settings),

@@ -118,9 +118,9 @@ class Node:
         return 0 if self.agent is None else self.agent.serving
 
     @property
-    def refusal(self) -> str:
+    def rejection(self) -> str:
         """Why a revision does not serve."""
-        return "" if self.agent is None else self.agent.refusal
+        return "" if self.agent is None else self.agent.rejection
 
 
 class Publisher:

@@ -195,7 +195,7 @@ def test_what_no_node_takes(
         await until(lambda: node.revision == 1, "the first is active")
         reloads = node.reloads
         await attack(publisher, replace(first, revision=2))
-        await until(lambda: why in node.refusal, f"{node.refusal!r} has {why!r}")
+        await until(lambda: why in node.rejection, f"{node.rejection!r} has {why!r}")
         assert (node.revision, node.fleet.revision) == (1, 1)
         # Only the check of a configuration needs a reload.
         assert node.reloads == reloads + (attack in {_invalid, _own_key})
@@ -205,7 +205,7 @@ def test_what_no_node_takes(
         assert report["revision"] == 1
         await publisher.put(replace(first, revision=3))
         await until(lambda: node.revision == 3, "the next is active")
-        await until(lambda: not node.refusal, "no error any more")
+        await until(lambda: not node.rejection, "no error any more")
 
     perform(each, key, story)
 
@@ -220,7 +220,7 @@ def test_an_older_revision_is_never_new(tmp_path: Path, nats: Server, key: Signi
         second = await publisher.publish(files(domains=f"{DOMAINS}#2\n"))
         await until(lambda: node.revision == 2, "the second is active")
         await publisher.publish(files(domains="[x\n"))
-        await until(lambda: "the reload failed" in node.refusal, "the third is refused")
+        await until(lambda: "the reload failed" in node.rejection, "the third is rejected")
         js = publisher.buckets._js
         await js.delete_stream(f"KV_{publisher.buckets.policy}")
         await publisher.buckets.create()
@@ -229,10 +229,10 @@ def test_an_older_revision_is_never_new(tmp_path: Path, nats: Server, key: Signi
         node.agent._store.activate(1)
         await publisher.put(second)
         node.agent._reload()
-        await until(lambda: "older than revision 3, which this node knows" in node.refusal, node.refusal)
+        await until(lambda: "older than revision 3, which this node knows" in node.rejection, node.rejection)
         assert node.revision == 1
         await publisher.put(replace(second, revision=3))
-        await until(lambda: "another manifest with this number" in node.refusal, node.refusal)
+        await until(lambda: "another manifest with this number" in node.rejection, node.rejection)
         assert node.revision == 1
 
     perform(each, key, story)
@@ -241,14 +241,14 @@ def test_an_older_revision_is_never_new(tmp_path: Path, nats: Server, key: Signi
 def test_a_newer_version_is_kept_for_a_newer_program(
     tmp_path: Path, nats: Server, key: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node that is upgraded takes what it refused before."""
+    """A node that is upgraded takes what it rejected before."""
     (node,) = each = nodes(tmp_path, nats, "mx1")
 
     async def story(publisher: Publisher) -> None:
         first = await publisher.publish()
         await until(lambda: node.revision == 1, "the first is active")
         await publisher.put(replace(first, revision=2, version=2))
-        await until(lambda: "manifest has version 2" in node.refusal, "it is refused by name")
+        await until(lambda: "manifest has version 2" in node.rejection, "it is rejected by name")
         monkeypatch.setattr("sidecar.fleet.policy.manifest.VERSION", 2)
         assert node.agent is not None
         node.agent._reload()
@@ -272,7 +272,7 @@ def test_nobody_replaces_a_manifest(tmp_path: Path, nats: Server, key: SigningKe
     perform(each, key, story)
 
 
-def test_a_configuration_that_this_node_refuses(tmp_path: Path, nats: Server, key: SigningKey) -> None:
+def test_a_configuration_that_this_node_rejects(tmp_path: Path, nats: Server, key: SigningKey) -> None:
     """The whole configuration counts, and the first errors are reported. The next good revision is taken."""
     (node,) = each = nodes(tmp_path, nats, "mx1")
 
@@ -281,9 +281,9 @@ def test_a_configuration_that_this_node_refuses(tmp_path: Path, nats: Server, ke
         await until(lambda: node.revision == 1, "the first is active")
         policy = f'{POLICY}[verify.domain."b.example"]\naddress = "required"\nx = 1\n'
         await publisher.publish(files(policy=policy))
-        await until(lambda: "revision 2: the reload failed" in node.refusal, node.refusal)
-        assert "policy/2/policy.toml:3: verify.domain" in node.refusal
-        assert "policy/2/policy.toml:4: verify.domain" in node.refusal
+        await until(lambda: "revision 2: the reload failed" in node.rejection, node.rejection)
+        assert "policy/2/policy.toml:3: verify.domain" in node.rejection
+        assert "policy/2/policy.toml:4: verify.domain" in node.rejection
         assert (node.revision, node.fleet.revision, _proposed(node)) == (1, 1, None)
         await publisher.publish()
         await until(lambda: node.revision == 3, "the next is active")
@@ -305,7 +305,7 @@ def test_a_reload_that_fails_for_a_while(
         await publisher.publish(files(domains="#\n"))
         await until(lambda: _proposed(node) == 2, "the second is proposed")
         node.fail_reload("the process that loads the settings was killed by SIGKILL")
-        await until(lambda: "revision 2: the reload failed: the process" in node.refusal, node.refusal)
+        await until(lambda: "revision 2: the reload failed: the process" in node.rejection, node.rejection)
         assert (node.revision, node.fleet.revision, _proposed(node)) == (1, 1, None)
         node.can_reload.set()
         await until(lambda: node.revision == 2, "the second is active")
@@ -374,7 +374,7 @@ def test_a_canary_that_cannot_be_loaded_ends_no_trial(tmp_path: Path, nats: Serv
         await publisher.publish(canary=canary)
         await until(lambda: node.revision == 1, "the first is active")
         await publisher.publish(files(domains="[x\n"), canary=canary)
-        await until(lambda: "the reload failed" in node.refusal, "the second is refused")
+        await until(lambda: "the reload failed" in node.rejection, "the second is rejected")
         await until(lambda: counted(node) == 0, "the first is watched")
 
     perform(each, key, story)

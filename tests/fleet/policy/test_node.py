@@ -141,10 +141,10 @@ def test_a_node(tmp_path: Path) -> None:
             # The operator's machine has a secret, and the node has none: it finds that by itself.
             (tmp_path / "policy.toml").write_text(REQUIRED)
             fleet.publish(NEW)
-            wait_until(lambda: fleet.node().get("state") == "error", "the node refuses the third")
-            refused = fleet.node()
-            assert "revision 3: the reload failed: policy/3/policy.toml:3: verify.domain" in refused["error"]
-            assert refused["revision"] == 2
+            wait_until(lambda: fleet.node().get("state") == "error", "the node rejects the third")
+            rejected = fleet.node()
+            assert "revision 3: the reload failed: policy/3/policy.toml:3: verify.domain" in rejected["error"]
+            assert rejected["revision"] == 2
             assert (accepts(program, "new.example"), accepts(program, "other.example")) == (False, True)
             (tmp_path / "policy.toml").write_text(POLICY)
             one.kill()
