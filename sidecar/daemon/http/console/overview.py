@@ -21,6 +21,8 @@ from sidecar.journal.index import Bucket, Dimension, Index, Position, TopValues
 
 HOME: Final = "/console/"
 _TOP: Final = 8
+# The rankings of a range are asked again after so many times the CPU time that they need: they cost 1 % of a CPU at most.
+_KEPT_FOR: Final = 100
 # The index has the first 64 words of a reason, also those that differ in each record.
 _WORDS: Final = 32
 # The index reads the journal several times in a second.
@@ -83,6 +85,15 @@ _RANKINGS: Final[tuple[tuple[Dimension, str, str], ...]] = (
 )
 
 
+class KeptTops(Struct, frozen=True, kw_only=True):
+    """The rankings of a range, and until when they are shown, as time.monotonic has it."""
+
+    since: int
+    until: int
+    tops: Mapping[Dimension, TopValues]
+    fresh_until: float
+
+
 class OverviewPage:
     """The overview."""
 
@@ -90,6 +101,7 @@ class OverviewPage:
         self._frame = frame
         self._index = parts.index
         self._memory = parts.memory
+        self._kept: dict[str, KeptTops] = {}
         self.views: dict[str, View] = {HOME: self.show}
         self.forms: dict[str, FormView] = {}
 
@@ -100,7 +112,7 @@ class OverviewPage:
         now = time.time()
         until = (int(now) // chosen.step + 1) * chosen.step
         since = until - chosen.seconds
-        found = await self._index.ask(lambda index: _figures(index, chosen, since, until))
+        found = await self._index.ask(lambda index: self._figures(index, chosen, since, until))
         counts = [one.counts for one in found.buckets]
         series = [name for name in _SERIES if any(one.get(name) for one in counts)]
         totals = {name: sum(one.get(name, 0) for one in counts) for name in series}
@@ -123,14 +135,20 @@ class OverviewPage:
             search=SEARCH,
         )
 
+    def _figures(self, index: Index, chosen: Range, since: int, until: int) -> Figures:
+        buckets = index.totals(since=since, until=until, step=chosen.step)
+        return Figures(buckets=buckets, tops=self._tops(index, chosen, since, until), position=index.position())
 
-def _figures(index: Index, chosen: Range, since: int, until: int) -> Figures:
-    dimensions: Sequence[Dimension] = [*(one[0] for one in _RANKINGS), "verified"]
-    return Figures(
-        buckets=index.totals(since=since, until=until, step=chosen.step),
-        tops={one: index.top(one, since=since, until=until, limit=_TOP) for one in dimensions},
-        position=index.position(),
-    )
+    def _tops(self, index: Index, chosen: Range, since: int, until: int) -> Mapping[Dimension, TopValues]:
+        kept = self._kept.get(chosen.name)
+        if kept is not None and (kept.since, kept.until) == (since, until) and time.monotonic() < kept.fresh_until:
+            return kept.tops
+        began = time.thread_time()
+        dimensions: Sequence[Dimension] = [*(one[0] for one in _RANKINGS), "verified"]
+        tops = {one: index.top(one, since=since, until=until, limit=_TOP) for one in dimensions}
+        fresh_until = time.monotonic() + _KEPT_FOR * (time.thread_time() - began)
+        self._kept[chosen.name] = KeptTops(since=since, until=until, tops=tops, fresh_until=fresh_until)
+        return tops
 
 
 def _rankings(tops: Mapping[Dimension, TopValues], since: int) -> Iterator[TopTable]:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from starlette.types import Message
 
 from sidecar.core.settings.settings import Settings
-from sidecar.daemon.http.console import live
+from sidecar.daemon.http.console import live, overview
 from tests.building import entry
 from tests.daemon.http.console.visiting import Visitor, app_of, text_of
 from tests.journal.index.records import BEGIN, indexed, read_journal, record, write_segment
@@ -68,6 +68,23 @@ def test_the_overview_counts(made: Settings) -> None:
     link = re.search(r'href="(/console/search\?domain=gmail.example[^"]*)"', page)
     assert link is not None
     assert len(links(visitor.get(link[1].replace("&amp;", "&")).body)) == 12
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(0, "gmail.example 2"), (10**9, "gmail.example 1")])
+def test_rankings_are_kept_for_as_long_as_they_are_expensive(
+    made: Settings, monkeypatch: pytest.MonkeyPatch, factor: int, shown: str
+) -> None:
+    monkeypatch.setattr(overview, "_KEPT_FOR", factor)
+    now = time.time()
+    # Both visits are in the same half hour.
+    monkeypatch.setattr("time.time", lambda: now)
+    visitor = visit(made, record(at=RECENT, recipient="a@gmail.example"))
+    assert "gmail.example 1 100 %" in text_of(visitor.get("/console/"))
+    write_segment(made, 2, [record(at=RECENT, recipient="b@gmail.example")])
+    read_journal(made, now=time.time())
+    text = text_of(visitor.get("/console/"))
+    assert "2 recipients and rejections" in text
+    assert shown in text
 
 
 def test_a_reason_is_shown_in_full_and_links_to_its_records(made: Settings) -> None:
