@@ -72,7 +72,7 @@ def test_the_nodes_and_revisions_of_a_fleet(tmp_path: Path, nats: Server) -> Non
     assert "mx2 has left it; mx3 does not serve it. The command fails" in text
     assert "The canary ends: sidecar fleet rollback --key policy.key" in text
     assert "2 canary" in text
-    assert "never for all nodes" in text
+    assert "not for all nodes" in text
     assert "/console/nodes#revisions" in visitor.get("/console/policy").body.decode()
 
 
