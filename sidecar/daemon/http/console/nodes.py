@@ -61,7 +61,10 @@ class NodesPage:
         try:
             found = await self._thread.do(partial(self._read, self._open, fleet))
         except FleetUnavailableError as error:
-            text = f"The fleet cannot be read: {error}. The user of this node must be allowed to read the reports of all nodes."
+            text = (
+                f"The fleet cannot be read: {error}. Before the first sidecar fleet publish there is nothing to read. "
+                "The user of this node must be allowed to read the reports of all nodes."
+            )
             raise HTTPException(503, text) from error
         shown, commands = found.revisions[:_REVISIONS], commands_for(found)
         return self._frame.show(request, "nodes.html", found=found, revisions=shown, commands=commands, name=fleet.name)

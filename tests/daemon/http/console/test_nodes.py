@@ -120,6 +120,15 @@ def test_each_command_of_the_page_does_what_it_says(tmp_path: Path, nats: Server
     ]
 
 
+@needs_nats
+def test_before_the_first_revision(tmp_path: Path, nats: Server) -> None:
+    operator = Operator(tmp_path, nats.url)
+    made = Reading(operator.folder / "sidecar.toml").loaded.settings
+    assert made is not None
+    answer = visit(made, read_fleet_view).get(NODES)
+    assert (answer.status, "Before the first sidecar fleet publish" in text_of(answer)) == (503, True)
+
+
 def test_servers_that_do_not_answer(tmp_path: Path) -> None:
     def read(_: FleetSettings) -> FleetView:
         raise FleetUnavailableError("no connection to nats://127.0.0.1:1: refused")
