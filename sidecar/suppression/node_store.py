@@ -28,6 +28,7 @@ class NodeStore(Database):
                     shared.mark_all(self._database)
                 self._put_properties({NODE: node or None})
         if node:
+            self._keep_triggers_in_memory()
             self._database.executescript(shared.TRIGGERS)
 
     def put_erased(self, addresses: Iterable[str]) -> None:

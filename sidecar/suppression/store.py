@@ -169,9 +169,13 @@ class Database:
 
     def before_entries(self, call: Callable[[str], None]) -> None:
         """Call a function with the key of each entry that is put from now on, before that."""
-        self._database.execute("PRAGMA temp_store = MEMORY")
+        self._keep_triggers_in_memory()
         self._database.create_function("before_entry", 1, call)
         self._database.execute(_TRIGGER)
+
+    def _keep_triggers_in_memory(self) -> None:
+        """Run this before each CREATE TEMP TRIGGER: the first call deletes the temporary triggers that exist."""
+        self._database.execute("PRAGMA temp_store = MEMORY")
 
     def put_property(self, name: str, value: str) -> None:
         """Write a property of the database. Raise StoreError."""

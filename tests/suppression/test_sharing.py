@@ -13,6 +13,7 @@ from sidecar.core.settings.suppression import SuppressionRule, SuppressionSettin
 from sidecar.core.sharing import StreamPlace
 from sidecar.suppression.opening import open_store
 from sidecar.suppression.present import PresentList
+from sidecar.suppression.reading import AddressEvent
 from sidecar.suppression.rules import Event, ListEntry, Ruleset
 from sidecar.suppression.states import encode, key_of
 from tests.suppression.journals import consume, list_of, stored, with_list, write_segment
@@ -361,3 +362,17 @@ def test_entries_keep_their_nodes_when_the_rules_change(tmp_path: Path) -> None:
     consume(replace(made, suppression=replace(list_of(made), rule=rules)))
     entry = stored(made)[A]
     assert (entry.expires, entry.nodes) == (BEGIN + 28 * DAY, ("mx1",))
+
+
+@pytest.mark.parametrize("first", ["share", "filter"])
+def test_a_node_with_a_filter_notes_what_to_publish(tmp_path: Path, first: str) -> None:
+    """Both have temporary triggers on one connection, and each notes the change, whichever was made first."""
+    keys: list[str] = []
+    with open_store(SuppressionSettings(database=tmp_path / "list.db")) as database:
+        if first == "filter":
+            database.before_entries(keys.append)
+        database.share("mx1")
+        if first == "share":
+            database.before_entries(keys.append)
+        database.apply([AddressEvent(address=A, event=add(1))], None, rules=RULES, now=NOW)
+        assert (database.unpublished("changes", 10), keys) == ([A], [A])
