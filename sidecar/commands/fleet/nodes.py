@@ -52,7 +52,9 @@ def status(config: Path | None, *, as_json: bool) -> None:
 
 def _print_status(history: History, nodes: list[NodeStatus]) -> None:
     screen, latest = console(), history.latest
-    if latest is None:
+    if latest is None and history.invalid:
+        print_text(screen, f"No node takes a revision: {history.invalid[-1].why}.")
+    elif latest is None:
         print_text(screen, "No revision is published.")
     else:
         print_text(screen, f"The newest revision is {latest.revision}, for {nodes_of(latest)}.")

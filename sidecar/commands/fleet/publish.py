@@ -125,6 +125,8 @@ async def _canary(wanted: str, buckets: Buckets, history: History, *, force: boo
     if not wanted.endswith("%"):
         names = tuple(dict.fromkeys(wanted.split(",")))
         unknown = [name for name in names if name not in {node.name for node in known}]
+        if unknown and not known and not force:
+            raise PolicyError("no node has reported yet; publish the first revision without --canary, or write --force")
         if unknown and not force:
             raise PolicyError(f"the node {unknown[0]} never reported; correct its name, or write --force")
         return names

@@ -188,7 +188,11 @@ async def _in_words(what: str) -> AsyncIterator[None]:
     try:
         yield
     except (NoRespondersError, TimeoutError) as error:
-        why = "it does not exist" if isinstance(error, NoRespondersError) else "no answer in time, or no permission"
+        why = (
+            "it does not exist; `sidecar fleet publish` makes it"
+            if isinstance(error, NoRespondersError)
+            else "no answer in time, or no permission"
+        )
         raise FleetError(f"{what}: {why}") from error
     except (NatsError, OSError) as error:
         raise FleetError(f"{what}: {in_words(error)}") from error

@@ -107,6 +107,9 @@ def node(name: str, revision: int, **more: Any) -> NodeReport:
 
 def test_from_canary_to_rollback(operator: Operator) -> None:
     """Each change shows what it opens and closes; a canary is promoted only when its nodes serve it."""
+    for command in ("status", "history"):
+        assert "it does not exist; `sidecar fleet publish` makes it" in operator.run(command, status=1).output
+    assert "publish the first revision without --canary" in operator.change("publish", "--canary", "mx1", status=1)
     assert "This is the first revision: it has 1 listener domain" in operator.change("publish")
     assert "there is nothing to publish" in operator.change("publish", status=1)
     assert operator.nodes(node("mx1", 1), node("mx2", 1))["mx1"]["state"] == "ok"
@@ -285,3 +288,12 @@ def test_what_is_invalid_is_listed(operator: Operator) -> None:
     assert "No node takes revision 2: it is signed with the key" in operator.run("history").output
     operator.write("domains/a.toml", "")
     assert "Revision 3 is published" in operator.change("publish")
+
+
+def test_the_status_without_the_key_of_the_revisions(operator: Operator) -> None:
+    """It says why no node takes them, and not that there are none."""
+    operator.change("publish")
+    for name in ("policy.key", "policy.key.pub"):
+        (operator.folder / name).unlink()
+    key_pair(operator.folder)
+    assert "No node takes a revision: it is signed with the key" in operator.run("status").output
