@@ -118,5 +118,5 @@ def rebuild(config: Path | None) -> None:
 def _settings(config: Path | None) -> Settings:
     settings = reader_settings_or_exit(config)
     if settings.admin is None or not settings.admin.console:
-        raise click.ClickException("The settings have no console. Write console = true below [admin], and reload the sidecar.")
+        raise click.ClickException("The settings have no console. Write console = true below [admin], and restart the sidecar.")
     return settings

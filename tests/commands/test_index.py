@@ -59,4 +59,4 @@ def test_a_sidecar_is_running(config: Path) -> None:
 def test_no_console(config: Path) -> None:
     config.write_text('state_directory = "."\n[admin]\n')
     result = call(config, "status")
-    assert (result.exit_code, result.stderr[:38]) == (1, "Error: The settings have no console. W")
+    assert (result.exit_code, result.stderr[-42:]) == (1, "e below [admin], and restart the sidecar.\n")

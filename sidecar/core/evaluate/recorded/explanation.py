@@ -98,7 +98,9 @@ class Explainer:
             assert entry.record is not None  # noqa: S101 - or `find` had raised
             part = _record_part(entry, entry.record)
             note = (
-                f"A {part.type} record is about outgoing mail; the listener policy decides on incoming mail. "
+                "A Suppression record is a change of the suppression list. The listener policy does not apply to it."
+                if part.type == "Suppression"
+                else f"A {part.type} record is about outgoing mail; the listener policy decides on incoming mail. "
                 "Look for the Reception with the same id."
             )
             return RecordExplanation(record=part, happened="outgoing", notes=[note])

@@ -301,6 +301,7 @@ def test_what_the_log_says_later(
         (record(recipient="x@closed.example"), "would reject it"),
         (rejection("RCPT TO:<x@open.example>"), "would accept it"),
         (record("Bounce"), "outgoing mail"),
+        (record("Suppression"), "is a change of the suppression list"),
     ],
 )
 def test_notes(made: dict[str, Any], note: str) -> None:
