@@ -63,7 +63,7 @@ class NodesPage:
         except FleetUnavailableError as error:
             text = (
                 f"The fleet cannot be read: {error}. Before the first sidecar fleet publish there is nothing to read. "
-                "The user of this node must be allowed to read the reports of all nodes."
+                "This node needs permission to read the reports of all nodes: see the guide to the console, Nodes."
             )
             raise HTTPException(503, text) from error
         shown, commands = found.revisions[:_REVISIONS], commands_for(found)
