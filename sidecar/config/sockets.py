@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from sidecar.config.findings import Kind
 from sidecar.config.readers import Reader, choice, flag, text, whole_number, wrong
 from sidecar.config.secrets import read_secret_file
 from sidecar.config.tables import Table
@@ -103,6 +104,13 @@ def read_milter(table: Table, folder: Path) -> MilterSettings:
     return milter
 
 
+_NO_LOGIN: Final = Kind(
+    "no_effect",
+    "No one can log in to the console, because there is no token.",
+    'Write tokens = {{ operator = "FILE" }} below [admin]. The file has 32 or more characters, and only its owner can read it.',
+)
+
+
 def read_admin(table: Table, folder: Path, sources: list[Source], *, milter: str) -> AdminSettings:
     """Read the section [admin]. A relative path starts in `folder`; `milter` is the socket of the milter.
 
@@ -118,6 +126,8 @@ def read_admin(table: Table, folder: Path, sources: list[Source], *, milter: str
     elif _same_place(admin.socket) == _same_place(milter):
         fact = f"The milter already listens on {milter}."
         table.fault("conflict", "socket", fact, "Write another port or path for one of them.")
+    if admin.console and not tokens:
+        table.findings.warn(_NO_LOGIN, table.where("console"))
     return admin
 
 

@@ -125,6 +125,16 @@ def test_wrong_tokens(written: str, operator: str, mode: int, found: tuple[str, 
     assert operator not in problem.text + problem.fix
 
 
+@pytest.mark.parametrize(("tokens", "codes"), [("", ["no_effect"]), ("tokens = { reader = 'reader' }", [])])
+def test_a_console_without_a_login(tokens: str, codes: list[str], tmp_path: Path) -> None:
+    write_tokens(tmp_path, reader=READER)
+    (tmp_path / "s.toml").write_text(f"[admin]\nconsole = true\n{tokens}\n")
+    loaded = load(tmp_path / "s.toml")
+    assert loaded.settings is not None
+    found = [(problem.code, problem.key) for problem in loaded.problems if problem.key == "admin.console"]
+    assert [code for code, _ in found] == codes
+
+
 @pytest.mark.parametrize(("mode", "codes"), [("0666", ["exposed_list"]), ("0660", [])])
 def test_who_reads_the_list(mode: str, codes: list[str], tmp_path: Path) -> None:
     """A socket for every user shows the suppression list to every user."""
