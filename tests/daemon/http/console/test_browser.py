@@ -28,7 +28,10 @@ from tests.daemon.http.console.browsing import (
 )
 from tests.mta.processes import wait_until
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.daemon,  # `make check` leaves it out
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"),
+]
 
 PAGES = ("", "live", "search", "explain", "trial", "policy", "policy/warnings", "suppression")
 PHONE, WIDE = {"width": 360, "height": 740}, {"width": 2000, "height": 1200}
