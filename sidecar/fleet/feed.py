@@ -18,10 +18,10 @@ from sidecar.core.settings.settings import Settings
 from sidecar.journal import hold_lock
 from sidecar.journal.read import Checkpoint, Checkpoints, Followed, ReaderState, SegmentMark, Skipped, followers
 
-# A crash repeats what was acknowledged since: NATS recognises it by its id.
+# A crash of the process repeats what was acknowledged since, and a power failure what was since the last one on disk: NATS
+# recognises it by its id.
 _SAVE_SECONDS: Final = 1.0
-# For segments that do not exist any more.
-_TIDY_SECONDS: Final = 60.0
+_SYNC_SECONDS: Final = 60.0
 _OTHER: Final = "other"
 _TYPE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -78,7 +78,7 @@ class Feed:
         self._stack = ExitStack()
         self._saved: tuple[Checkpoint, ReaderState] | None = None
         self._done = set[str]()
-        self._save_at = self._tidy_at = 0.0
+        self._save_at = self._sync_at = 0.0
         self.fault, self.kept = "", 0
 
     def __enter__(self) -> Self:
@@ -126,19 +126,19 @@ class Feed:
         if now < self._save_at and not at_once:
             return
         self._save_at = now + _SAVE_SECONDS
-        if now >= self._tidy_at:
-            self._tidy_at = now + _TIDY_SECONDS
+        if sync := at_once or now >= self._sync_at:
+            self._sync_at = now + _SYNC_SECONDS
             for path in [path for path, one in self._progress.items() if one.mark.done and not Path(path).exists()]:
                 del self._progress[path]
         checkpoint = Checkpoint(segments={path: one.mark for path, one in self._progress.items()})
         oldest = min((next(iter(one.waiting.values())) for one in self._progress.values() if one.waiting), default=0)
         state = ReaderState(oldest=oldest, fault=self.fault, kept=self.kept)
-        if (checkpoint, state) == self._saved:
+        if (checkpoint, state) == self._saved and not sync:
             return
         # First the small file, with the segments that are done now: a crash between the two repeats nothing.
         live = {path: mark for path, mark in checkpoint.segments.items() if path not in self._done}
         self._checkpoints.save_live(self._name, Checkpoint(segments=live), state)
-        if (done := {path for path, mark in checkpoint.segments.items() if mark.done}) != self._done:
+        if (done := {path for path, mark in checkpoint.segments.items() if mark.done}) != self._done or sync:
             self._checkpoints.save(self._name, checkpoint)
             self._done = done
         self._saved = checkpoint, state

@@ -82,6 +82,7 @@ def test_the_life_of_the_process(tmp_path: Path) -> None:
             bounce(program)
             wait_until(lambda: len(stored(made)) == 2, "Reception and OOB are in the stream")
             assert os.getpriority(os.PRIO_PROCESS, shipper(program, one.port)) == os.getpriority(os.PRIO_PROCESS, 0) + 10
+            assert os.sched_getscheduler(shipper(program, one.port)) == os.SCHED_BATCH
             os.kill(shipper(program, one.port), signal.SIGKILL)
             bounce(program)
             wait_until(lambda: len(stored(made)) == 4, "another process continues")

@@ -95,9 +95,7 @@ class Checkpoints:
         path = self._path(reader)
         live = self._path(reader, _LIVE)
         saved = max(one.stat().st_mtime for one in (path, live) if one is path or one.exists())
-        state = ReaderState()
-        with suppress(ValueError):  # damaged: `load` reports it to the reader
-            state = self._live(reader)
+        state = self._live(reader)
         return KnownReader(
             name=reader,
             saved=rfc3339(int(saved)),
@@ -109,15 +107,16 @@ class Checkpoints:
 
     def save(self, reader: str, checkpoint: Checkpoint) -> None:
         """Replace a reader's checkpoint, as a whole; it is on disk on return. Raise OSError."""
-        self._write(self._path(reader), msgspec.json.encode(checkpoint))
+        self._write(self._path(reader), msgspec.json.encode(checkpoint), sync=True)
 
     def save_live(self, reader: str, checkpoint: Checkpoint, state: ReaderState) -> None:
         """Save what has changed since the last `save`, and the state, beside the checkpoint, which must exist. Raise OSError.
 
-        It is a small file, also if the checkpoint has thousands of segments.
+        It is a small file, also if the checkpoint has thousands of segments. It is not on disk on return: an fsync would delay
+        those of the journal, which MTAs wait for. After a power failure the reader can continue from its last `save`.
         """
         saved = _Live(segments=checkpoint.segments, oldest=state.oldest, fault=state.fault, kept=state.kept)
-        self._write(self._path(reader, _LIVE), msgspec.json.encode(saved))
+        self._write(self._path(reader, _LIVE), msgspec.json.encode(saved), sync=False)
 
     def all_known(self) -> list[KnownReader]:
         """Return all readers that can be seen; never raises."""
@@ -140,20 +139,22 @@ class Checkpoints:
                 self.remove(reader)
 
     def _live(self, reader: str) -> _Live:
-        try:
+        """Return the small part; an empty one if there is none, or if a power failure left half of it."""
+        with suppress(FileNotFoundError, ValueError):
             return msgspec.json.decode(self._path(reader, _LIVE).read_bytes(), type=_Live)
-        except FileNotFoundError:
-            return _Live(segments={})
+        return _Live(segments={})
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, content: bytes, *, sync: bool) -> None:
         make_directory(self._directory)
         draft = self._directory / f".{path.name}.new"
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         draft.rename(path)
-        sync_directory(self._directory)
+        if sync:
+            sync_directory(self._directory)
 
     def _path(self, reader: str, ending: str = _ENDING) -> Path:
         return self._directory / f"{reader}{ending}"

@@ -34,7 +34,7 @@ class Outcome(Struct, kw_only=True):
     rounds: int
 
 
-def attack(number: int, *, seed: int, seconds: float, burst: float = 5.0, only: Sequence[str] = ()) -> Outcome:
+def attack(number: int, *, seed: int, seconds: float, burst: float = 2.0, only: Sequence[str] = ()) -> Outcome:
     """Make so many faults, or as many as fit into the time, in namespaces of its own. The options are those of `__main__`."""
     options = {"--number": number, "--seed": seed, "--seconds": seconds, "--burst": burst}
     words = [str(word) for pair in options.items() for word in pair] + [word for one in only for word in ("--only", one)]

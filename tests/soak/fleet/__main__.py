@@ -3,6 +3,7 @@
 Owns the order of a run. It prints what happened as JSON.
 """
 
+import os
 import random
 import sys
 import time
@@ -20,7 +21,7 @@ from tests.fleet.shipping import fleet_of, repeated, stored
 from tests.mta.processes import wait_until
 from tests.soak.fleet import Outcome, differences
 from tests.soak.fleet.faults import Faults
-from tests.soak.fleet.stand import Stand, stand
+from tests.soak.fleet.stand import OTHER_CPU, Stand, stand
 from tests.soak.fleet.traffic import Round, Traffic, waits
 
 _PAUSE_SECONDS = (0.1, 1.0)
@@ -30,12 +31,13 @@ _PAUSE_SECONDS = (0.1, 1.0)
 @click.option("--number", default=20, help="How many faults. 0 means no faults, for so many seconds.")
 @click.option("--seed", default=1, help="Of the faults.")
 @click.option("--seconds", default=600.0, help="No fault begins after so many seconds.")
-@click.option("--burst", default=5.0, help="Seconds of a burst: longer than the shipper needs after it.")
+@click.option("--burst", default=2.0, help="Seconds of a burst.")
 @click.option("--only", multiple=True, help="Faults with this word in their name.")
 def main(number: int, seed: int, seconds: float, burst: float, only: Sequence[str]) -> None:
     """Make faults of a fleet, and print what happened as JSON. Run it in namespaces of its own."""
     chance = random.Random(seed)  # noqa: S311 - the same faults again
     with stand() as found:
+        os.sched_setaffinity(0, {OTHER_CPU})
         with Traffic(*(str(one.address) for one in (found.shipping, *found.alone)), seconds=burst) as traffic:
             made = _make_faults(Faults(found, chance), chance, number, time.monotonic() + seconds, only)
         with suppress(TimeoutError):

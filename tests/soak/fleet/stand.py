@@ -3,6 +3,7 @@
 Owns their start and end. Never makes a fault.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ from tests.mta.processes import wait_until
 from tests.soak.fleet.operator import Operator
 from tests.wire.program import Program
 
+# The programs would not be equal if the worker of one of them were beside the clients.
+NODE_CPU, OTHER_CPU = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 # One external host sends all reports.
 _LIMITS: Final = "[limits]\nrecord_bytes_per_byte = 0\nreports_per_second = 100000\nrejection_records_per_second = 100000\n"
 # More than what a run of 200 faults stores.
@@ -88,8 +91,8 @@ def stand() -> Iterator[Stand]:
         for one in servers:
             (folder / one.name).mkdir()
             disks[one.name] = stack.enter_context(small_disk(folder / one.name, megabytes=_DISK_MEGABYTES))
-            # They would be on other machines, and use no CPU time of the node.
-            one.wrapper = ["chrt", "--other", "0", "nice", "-n", "19"]
+            # They would be on other machines: they run only when the clients, on the same CPU, do not.
+            one.wrapper = ["sh", "-c", f'echo 19 > /proc/self/autogroup; exec taskset -c {OTHER_CPU} chrt --idle 0 "$@"', "-"]
             stack.callback(one.kill)
             one.start()
         made = with_fleet(folder, *servers)
@@ -97,7 +100,7 @@ def stand() -> Iterator[Stand]:
         operator = Operator(folder, urls(servers))
         programs = [Program(settings=_LIMITS + more) for more in (operator.settings, "", "")]
         for program in programs:
-            program.wrapper = list(network.enter)
+            program.wrapper = [*network.enter, "taskset", "-c", str(NODE_CPU)]
             stack.enter_context(program)
         state = programs[0].directory / "state"
         found = Stand(

@@ -19,6 +19,8 @@ from tests.wire.test_program import OOB
 
 # A connection, a recipient that is accepted, one that is rejected, and a report that is dropped when its records are on disk.
 _SESSIONS_PER_SECOND: Final = 150
+# Longer than the shipper needs after a burst, which would delay the next program.
+_PAUSE_SECONDS: Final = 1.0
 # It starts before any thread of the parent.
 _FORK = get_context("fork")
 
@@ -66,7 +68,10 @@ def _send(programs: Sequence[str], seconds: float, end: Event, results: Connecti
     while not end.is_set() or len(rounds) < 2:
         # Each one is as often the first.
         first = len(rounds) % len(programs)
-        bursts = {one: _burst(one, seconds) for one in (*programs[first:], *programs[:first])}
+        bursts = {}
+        for one in (*programs[first:], *programs[:first]):
+            bursts[one] = _burst(one, seconds)
+            time.sleep(_PAUSE_SECONDS)
         rounds.append([bursts[one] for one in programs])
         gc.collect()
     results.send(rounds)
