@@ -21,7 +21,6 @@ from rich.text import Text
 
 from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.forms import Forms
-from sidecar.commands.stats.page import VARIANTS, page
 from sidecar.commands.stats.summary import Ranking, RankingEntry, Summary
 from sidecar.commands.stats.timeline import Timeline
 from sidecar.commands.stats.wording import extent, headline, nothing_found, parse_when, share, span, sparkline, tick
@@ -131,6 +130,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     # Before any output: `| head` can end the program there.
     if plots is not None and not status:
         if html is not None:
+            from sidecar.commands.stats.page import VARIANTS, page  # noqa: PLC0415 - see the module
+
             variants = {(dark, narrow): plots.timeline_svg(summary, dark=dark, narrow=narrow) for dark, narrow in VARIANTS}
             write_file(html, page(summary, variants, host=gethostname(), made=rfc3339(int(time.time()))).encode())
         if png is not None:
