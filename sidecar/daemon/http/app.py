@@ -29,12 +29,13 @@ from sidecar.daemon.http.questions import (
     ExplainQuestion,
     NoListenerError,
     RecipientQuestion,
+    SignQuestion,
     explain_question,
     find_listener_domain,
     find_recipient,
+    read_body,
     read_explain_question,
     read_query,
-    read_sign_question,
     sign_message,
 )
 from sidecar.daemon.http.suppression import SuppressionPaths
@@ -105,14 +106,16 @@ class _Paths:
         return [Route("/", _to_console), Route(CONSOLE, _to_console), Route(f"{CONSOLE}/{{page:path}}", pages)]
 
     async def listener_domain(self, request: Request) -> Response:
-        found = find_listener_domain(self._plan, read_query(request.query_params, DomainQuestion))
+        fix = "name the domain to look up; it is empty for the null sender"
+        found = find_listener_domain(self._plan, read_query(request.query_params, DomainQuestion, domain=fix))
         _LOG.debug("listener domain", found=found is not None, **request.query_params)
         response = json_answer(found)
         response.headers["Cache-Control"] = f"max-age={FRESH_SECONDS}"
         return response
 
     async def recipient(self, request: Request) -> Response:
-        return json_answer(find_recipient(self._plan, read_query(request.query_params, RecipientQuestion)))
+        question = read_query(request.query_params, RecipientQuestion, address="name the recipient")
+        return json_answer(find_recipient(self._plan, question))
 
     async def explain(self, request: Request) -> Response:
         # Only complete questions count: clients that send no body, or send it slowly, do not keep others out.
@@ -128,7 +131,7 @@ class _Paths:
         # Whoever can sign can forge bounces. The mode of a UNIX socket says who that is; every local user reaches a port.
         if not self._signs:
             raise HTTPException(403, 'Signing needs a UNIX socket: write socket = "unix:PATH" below [admin].')
-        return json_answer(sign_message(self._plan, read_sign_question(await self._bodies.read(request))))
+        return json_answer(sign_message(self._plan, read_body(await self._bodies.read(request), SignQuestion)))
 
     async def health(self, _request: Request) -> Response:
         return json_answer(Health(alive=True))

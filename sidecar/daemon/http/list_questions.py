@@ -1,7 +1,7 @@
 """Questions about the suppression list: a query string or a JSON body to a typed question or an error."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -9,7 +9,8 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 
 from sidecar.core.suppressed import REASON_LIMIT, ShownEntry, reason_of
-from sidecar.core.text import LATEST, listed, printable, quoted
+from sidecar.core.text import LATEST, printable
+from sidecar.daemon.http.questions import read_body, read_query
 
 ADDRESSES_LIMIT: Final = 1000
 PAGE: Final = 1000
@@ -80,39 +81,36 @@ class UnsubscribeEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _MICROSECOND: Final = timedelta.resolution
-_CHECK = msgspec.json.Decoder(CheckQuestion)
-_ADDITION = msgspec.json.Decoder(Addition)
-_EVENT = msgspec.json.Decoder(UnsubscribeEvent)
-T = TypeVar("T")
+_FAULT: Final = "cannot be read"
+
+
+class Removal(Struct, frozen=True, kw_only=True):
+    """Why an address is removed."""
+
+    reason: str
 
 
 def read_list_question(query: QueryParams) -> ListQuestion:
     """Read a query string. Raise HTTPException."""
-    found = single(query, [field.name for field in msgspec.structs.fields(ListQuestion)])
-    if "since" in found and found.keys() - {"since", "limit"}:
+    question = read_query(query, ListQuestion)
+    if question.since is not UNSET and query.keys() - {"since", "limit"}:
         raise HTTPException(400, "since goes together with limit only: it asks for all changes.")
-    try:
-        return msgspec.convert(found, ListQuestion, strict=False)
-    except msgspec.ValidationError as error:
-        raise HTTPException(400, f"The question cannot be read: {error}.") from error
+    return question
 
 
 def read_reason(query: QueryParams) -> str:
     """Read the query string of a removal. Raise HTTPException."""
-    found = single(query, ["reason"])
-    if "reason" not in found:
-        raise HTTPException(400, "reason is missing: say why the address is removed, as in ?reason=mailbox+fixed.")
-    return _checked(found["reason"])
+    return _checked(read_query(query, Removal, reason="say why the address is removed, as in ?reason=mailbox+fixed").reason)
 
 
 def read_check(body: bytes) -> CheckQuestion:
     """Read a JSON body. Raise HTTPException."""
-    return _decoded(_CHECK, body)
+    return read_body(body, CheckQuestion, _FAULT)
 
 
 def read_addition(body: bytes, now: float) -> Addition:
     """Read a JSON body. Raise HTTPException."""
-    found = _decoded(_ADDITION, body)
+    found = read_body(body, Addition, _FAULT)
     reason = _checked(found.reason)
     if found.expires is not None and not now < found.seconds <= LATEST:
         raise HTTPException(400, "expires is over: write a later time, or null.")
@@ -121,7 +119,7 @@ def read_addition(body: bytes, now: float) -> Addition:
 
 def read_event(body: bytes, now: float) -> UnsubscribeEvent:
     """Read a JSON body. Raise HTTPException."""
-    found = _decoded(_EVENT, body)
+    found = read_body(body, UnsubscribeEvent, _FAULT)
     if printable(found.id) != found.id:
         raise HTTPException(400, "id has control characters or invisible ones.")
     if not 0 < found.microseconds <= (now + _AHEAD) * 1_000_000:
@@ -133,22 +131,3 @@ def _checked(reason: str) -> str:
     if (found := reason_of(reason)) is None:
         raise HTTPException(400, f"reason is not one line of 1 to {REASON_LIMIT} characters, without control characters.")
     return found
-
-
-def single(query: QueryParams, known: list[str]) -> dict[str, str]:
-    """Return the parameters of a query string: known ones, each once. Raise HTTPException."""
-    found: dict[str, str] = {}
-    for name, value in query.multi_items():
-        if name not in known:
-            raise HTTPException(400, f"{quoted(name)} is not a parameter here; known are {listed(known)}.")
-        if name in found:
-            raise HTTPException(400, f"{name} is given more than once: give it once.")
-        found[name] = value
-    return found
-
-
-def _decoded(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    try:
-        return decoder.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"The body cannot be read: {error}.") from error

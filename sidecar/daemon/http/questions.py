@@ -25,8 +25,8 @@ from sidecar.core.proof.trace import MESSAGE_ID_LIMIT
 from sidecar.core.session.replies import ADDRESS_REQUIRED
 from sidecar.core.session.suppressing import SuppressionList
 from sidecar.core.settings.values import ANY_LISTENER
+from sidecar.core.text import listed, quoted
 from sidecar.daemon.http.answers import ListenerDomain, TokenRequirement
-from sidecar.daemon.http.list_questions import single
 from sidecar.daemon.process.plan import Plan
 
 # A usual `recipient_limit`.
@@ -117,47 +117,45 @@ class SignQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     recipients: Annotated[list[_Name], Meta(max_length=_MOST_RECIPIENTS)] = []
 
 
-_SIGN = msgspec.json.Decoder(SignQuestion)
-_EXPLAIN = msgspec.json.Decoder(ExplainQuestion)
+T = TypeVar("T", bound=Struct)
 _A_PATH = "unknown field `message`"
 
 
-_NEEDED: Final = {
-    DomainQuestion: ("domain", "name the domain to look up; it is empty for the null sender"),
-    RecipientQuestion: ("address", "name the recipient"),
-}
-_Query = TypeVar("_Query", DomainQuestion, RecipientQuestion)
-
-
-def read_query(query: QueryParams, kind: type[_Query]) -> _Query:
-    """Read a query string. Raises HTTPException."""
-    found = single(query, [field.name for field in msgspec.structs.fields(kind)])
-    needed, fix = _NEEDED[kind]
-    if needed not in found:
-        raise HTTPException(400, f"{needed} is missing: {fix}.")
+def read_query(query: QueryParams, kind: type[T], **needed: str) -> T:
+    """Read a query string: known parameters, each once. `needed` has what to do if one is missing. Raise HTTPException."""
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    found: dict[str, str] = {}
+    for name, value in query.multi_items():
+        if name not in known:
+            raise HTTPException(400, f"{quoted(name)} is not a parameter here; known are {listed(known)}.")
+        if name in found:
+            raise HTTPException(400, f"{name} is given more than once: give it once.")
+        found[name] = value
+    for name, fix in needed.items():
+        if name not in found:
+            raise HTTPException(400, f"{name} is missing: {fix}.")
     try:
-        return msgspec.convert(found, kind)
+        return msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
         raise HTTPException(400, f"The question cannot be read: {error}.") from error
 
 
+def read_body(body: bytes, kind: type[T], fault: str = "is not a question") -> T:
+    """Read a JSON body. Raise HTTPException; `fault` says that it is none of this kind."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"The body {fault}: {error}.") from error
+
+
 def read_explain_question(body: bytes) -> ExplainQuestion:
-    """Read a JSON body. Raises HTTPException."""
+    """Read a JSON body. Raise HTTPException."""
     try:
-        return _EXPLAIN.decode(body)
-    except (ValueError, RecursionError) as error:
-        if _A_PATH in str(error):
-            sentence = "No file is read here: send the message itself, as message_text or message_base64."
-            raise HTTPException(400, sentence) from error
-        raise HTTPException(400, f"The body is not a question: {error}.") from error
-
-
-def read_sign_question(body: bytes) -> SignQuestion:
-    """Read a JSON body. Raises HTTPException."""
-    try:
-        return _SIGN.decode(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"The body is not a question: {error}.") from error
+        return read_body(body, ExplainQuestion)
+    except HTTPException as error:
+        if _A_PATH in error.detail:
+            error.detail = "No file is read here: send the message itself, as message_text or message_base64."
+        raise
 
 
 # --- the answers
