@@ -9,13 +9,12 @@ from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import in_time, in_units, printable, rfc3339
-from sidecar.journal import JournalError
-from sidecar.journal.database import StoreError, remove_log
+from sidecar.journal.database import remove_log
 from sidecar.journal.index import IndexUnavailableError, open_index
 from sidecar.journal.index.follower import IndexFollower
 from sidecar.journal.index.keeping import IndexBusyError, locked
 from sidecar.journal.index.store import ask_for_rebuild
-from sidecar.output.help import Command, CommandGroup
+from sidecar.output.help import CommandGroup
 from sidecar.output.problems import config_option, reader_settings_or_exit, require_owner
 from sidecar.output.streams import print_json
 
@@ -49,7 +48,6 @@ def command() -> None:
 
 @command.command(
     "status",
-    cls=Command,
     short_help="Show how far the index has read the journal.",
     examples=["sidecar index status --json"],
     statuses={0: "the index has all records", 1: "it cannot be read, or is behind the journal"},
@@ -87,7 +85,6 @@ def _words(caught_up: int, late: int) -> str:
 
 @command.command(
     "rebuild",
-    cls=Command,
     short_help="Make the index again from the journal.",
     examples=["sidecar index rebuild"],
     statuses={0: "success, or the sidecar that is running has begun", 1: "the index cannot be written"},
@@ -111,8 +108,6 @@ def rebuild(config: Path | None) -> None:
     except IndexBusyError:
         ask_for_rebuild(settings.index_file, "`sidecar index rebuild` was called")
         click.echo("The sidecar makes the index again. `sidecar index status` shows when it has read all of the journal.")
-    except (JournalError, StoreError) as error:
-        raise click.ClickException(printable(f"{error}.")) from error
 
 
 def _settings(config: Path | None) -> Settings:

@@ -19,7 +19,7 @@ from sidecar.core.proof.secret import SECRET_MINIMUM, make_secret, read_secret
 from sidecar.core.settings.keys import DAY
 from sidecar.core.settings.proof import VerifySettings
 from sidecar.core.text import printable, rfc3339
-from sidecar.output.help import Command, CommandGroup
+from sidecar.output.help import CommandGroup
 from sidecar.output.problems import config_file, config_option, secrets_or_exit
 from sidecar.output.streams import print_json, print_lines
 from sidecar.output.terminal import TextTable, console, plain
@@ -61,7 +61,6 @@ def command() -> None:
 
 @command.command(
     "make",
-    cls=Command,
     examples=["sidecar keys make /etc/sidecar/secret /etc/sidecar/secret.old"],
     statuses={0: "the files are made", 1: "a file exists or cannot be written; the files before it are made"},
 )
@@ -88,7 +87,6 @@ def make(files: Sequence[Path], config: Path | None) -> None:
 
 @command.command(
     "policy",
-    cls=Command,
     examples=["sidecar keys policy policy.key"],
     statuses={0: "both files are made", 1: "one of the files exists or cannot be written"},
 )
@@ -123,7 +121,6 @@ def policy(file: Path) -> None:
 
 @command.command(
     "list",
-    cls=Command,
     short_help="List the secrets of the settings.",
     examples=["sidecar keys list --config /etc/sidecar/sidecar.toml"],
     statuses={0: "success", 1: "the settings have errors, or no secret"},
@@ -145,7 +142,6 @@ def list_secrets(config: Path | None, *, as_json: bool) -> None:
 
 @command.command(
     "rotate",
-    cls=Command,
     examples=["sidecar keys rotate --config /etc/sidecar/sidecar.toml"],
     statuses={0: "the new secret is in the first file", 1: "nothing is changed"},
 )

@@ -22,7 +22,7 @@ from sidecar.core.records import decode
 from sidecar.core.text import age, counted, did_you_mean, in_units, printable, printable_json, rfc3339
 from sidecar.journal.write.quarantine import KeptMessage, Quarantine
 from sidecar.machine import missing_right, name_of_user
-from sidecar.output.help import Command, CommandGroup
+from sidecar.output.help import CommandGroup
 from sidecar.output.problems import config_option, reader_settings_or_exit
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain
@@ -150,7 +150,6 @@ _STATUSES = {0: "success", 1: "the quarantine cannot be read, or a message does 
 
 @command.command(
     "list",
-    cls=Command,
     examples=[
         "sidecar quarantine list --config /etc/sidecar/sidecar.toml",
         "sidecar quarantine list --json --config sidecar.toml | jq -r .peer | sort | uniq -c",
@@ -193,7 +192,6 @@ def _digits(messages: Sequence[KeptMessage]) -> int:
 
 @command.command(
     "show",
-    cls=Command,
     examples=[
         "sidecar quarantine show --config /etc/sidecar/sidecar.toml 1f3a92c07b44 | less",
         "sidecar quarantine show --raw --config sidecar.toml 1f3a92c07b44 > report.eml",
@@ -254,7 +252,6 @@ def _print_message(line: bytes, content: bytes) -> None:
 
 @command.command(
     "delete",
-    cls=Command,
     examples=[
         "sidecar quarantine delete --config sidecar.toml 1f3a92c07b44 9c01d5e8f3aa",
         "sidecar quarantine delete --config sidecar.toml --older-than 7d",

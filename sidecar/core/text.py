@@ -36,6 +36,10 @@ _UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
+class OperatorError(Exception):
+    """Something cannot be done; the text is one plain sentence for the operator, without a full stop."""
+
+
 def printable(text: str) -> str:
     r"""Return `text` for a terminal or a log: invisible characters and those that control a terminal become `\uXXXX`."""
     return text if _is_seen(text) else _replaced(text, _escaped)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sidecar.core.settings.fleet import FleetSettings
+from sidecar.core.text import OperatorError
 
 if TYPE_CHECKING:
     from sidecar.fleet.source import StreamSource
@@ -22,8 +23,8 @@ STREAM: Final = "nats:"
 """Sources of records that begin with it are streams: `nats://`, or `nats://` and the name of a node."""
 
 
-class FleetError(Exception):
-    """The fleet's servers did not do what was asked; the text is one plain sentence without a full stop."""
+class FleetError(OperatorError):
+    """The fleet's servers did not do what was asked."""
 
 
 def is_stream(path: Path) -> bool:

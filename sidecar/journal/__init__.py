@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from sidecar.core.text import OperatorError
+
 MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of a zstd frame (RFC 8878 section 3.1.1)."""
 
@@ -35,8 +37,8 @@ _INSTANT = r"\d{8}-\d{6}\.\d{6}"
 _DEFAULT_SUFFIXES = (".jsonl", "")
 
 
-class JournalError(Exception):
-    """Records cannot be written or read; the text is one plain sentence for the operator, without a full stop."""
+class JournalError(OperatorError):
+    """Records cannot be written or read."""
 
     @classmethod
     def because(cls, error: OSError, *, fact: str, path: Path, then: str) -> Self:

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from sidecar.core.text import OperatorError
+
 # The file format of SQLite, section 1.3.
 _BEGIN: Final = b"SQLite format 3\0"
 _DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -16,8 +18,8 @@ BESIDE: Final = ("-wal", "-shm")
 """What the names of the files beside a database end with: its log, and memory of its readers."""
 
 
-class StoreError(Exception):
-    """The database cannot be used; the text is one plain sentence for the operator, without a full stop."""
+class StoreError(OperatorError):
+    """The database cannot be used."""
 
 
 class DamagedError(StoreError):

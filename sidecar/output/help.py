@@ -1,4 +1,4 @@
-"""The shape of every `--help`: usage, description, options, examples, exit status.
+"""What all commands have in common: the shape of `--help`, with examples and exit statuses, and the end at an error.
 
 Never describes a command: each command has its own texts.
 """
@@ -9,7 +9,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from sidecar.core.text import did_you_mean
+from sidecar.core.text import OperatorError, did_you_mean
+from sidecar.output.streams import sentence
 
 WRONG_USAGE = 2
 INTERRUPTED = 130
@@ -36,6 +37,13 @@ class Command(click.Command):
         self.examples = tuple(examples)
         self.statuses = dict(sorted(({WRONG_USAGE: "wrong usage"} | dict(statuses)).items()))
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as in click
+        """Run the command. Raise click.ClickException for an OperatorError."""
+        try:
+            return super().invoke(ctx)
+        except OperatorError as error:
+            raise click.ClickException(sentence(error)) from error
+
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the text below the options."""
         write_epilog(formatter, self.examples, self.statuses)
@@ -43,6 +51,8 @@ class Command(click.Command):
 
 class CommandGroup(Command, click.Group):
     """A group of commands. For a command that does not exist, it names the most similar one."""
+
+    command_class = Command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the arguments name, and the rest of them. Raise click.UsageError."""

@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import click
-
 from sidecar.commands.explain.entries import entries_of, new_entries
 from sidecar.commands.explain.records import compared, headline, print_table, print_words, report_no_record
 from sidecar.core.evaluate.evaluator import Evaluator
@@ -19,11 +17,9 @@ from sidecar.core.evaluate.recorded.follow_up import Entry, Window, with_follow_
 from sidecar.core.evaluate.recorded.words import OUTCOMES
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, printable
-from sidecar.fleet import FleetError
-from sidecar.journal import JournalError
 from sidecar.journal import read as journal
 from sidecar.output.logs import polls
-from sidecar.output.streams import print_json, sentence
+from sidecar.output.streams import print_json
 from sidecar.output.terminal import console
 
 # KumoMTA writes a Rejection within milliseconds of the Reception that it contradicts; packing its output takes seconds.
@@ -41,18 +37,12 @@ _NOT_COMPARED: dict[NotCompared, str] = {
 def explain_disagreements(settings: Settings, path: Path, *, as_json: bool, follow: bool) -> int:
     """List every record in `path` that this configuration would have decided otherwise, and return the exit status."""
     printer = _Printer(settings, as_json=as_json)
-    try:
-        if follow:
-            _follow(path, printer)
-        else:
-            whole = (
-                new_entries(journal.Follower(path, growing=False).look())
-                if path.is_dir()
-                else entries_of(path, fleet=settings.fleet)
-            )
-            printer.add(with_follow_ups(whole))
-    except (JournalError, FleetError) as error:
-        raise click.ClickException(sentence(error)) from error
+    if follow:
+        _follow(path, printer)
+    elif path.is_dir():
+        printer.add(with_follow_ups(new_entries(journal.Follower(path, growing=False).look())))
+    else:
+        printer.add(with_follow_ups(entries_of(path, fleet=settings.fleet)))
     if printer.comparison.is_empty:
         return report_no_record(path)
     printer.end()

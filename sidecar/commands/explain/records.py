@@ -21,11 +21,10 @@ from sidecar.core.policy import Because
 from sidecar.core.session.replies import NOT_A_REPORT
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import counted, printable
-from sidecar.fleet import FleetError, is_stream
-from sidecar.journal import JournalError
+from sidecar.fleet import is_stream
 from sidecar.journal import read as journal
 from sidecar.output.logs import warn_of_skipped_files
-from sidecar.output.streams import print_json, sentence
+from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain, print_text, progress
 
 # People read ten answers of a dozen lines; more are counted.
@@ -41,20 +40,17 @@ _TO_COPY = " " * 6
 def explain_records(settings: Settings, path: Path, *, as_json: bool) -> int:
     """Explain every record in `path`, and return the exit status."""
     explainer = Explainer(Evaluator(settings))
-    try:
-        warn_of_skipped_files(path)
-        if as_json:
-            return _print_json(with_follow_ups(entries_of(path, fleet=settings.fleet)), explainer, path)
-        with progress("records", total=None if is_stream(path) else journal.stored_size(path)) as bar:
-            entries = with_follow_ups(entries_of(path, bar.read, fleet=settings.fleet))
-            first = list(islice(entries, _ONE_BY_ONE + 1))
-            many = len(first) > _ONE_BY_ONE
-            totals = RecordTotals()
-            for _, found in compared(chain(first, entries) if many else (), explainer, totals):
-                totals.add(found)
-                bar.one_more()
-    except (JournalError, FleetError) as error:
-        raise click.ClickException(sentence(error)) from error
+    warn_of_skipped_files(path)
+    if as_json:
+        return _print_json(with_follow_ups(entries_of(path, fleet=settings.fleet)), explainer, path)
+    with progress("records", total=None if is_stream(path) else journal.stored_size(path)) as bar:
+        entries = with_follow_ups(entries_of(path, bar.read, fleet=settings.fleet))
+        first = list(islice(entries, _ONE_BY_ONE + 1))
+        many = len(first) > _ONE_BY_ONE
+        totals = RecordTotals()
+        for _, found in compared(chain(first, entries) if many else (), explainer, totals):
+            totals.add(found)
+            bar.one_more()
     if not many:
         return _print_words(first, explainer, path)
     _print_totals(totals, console())

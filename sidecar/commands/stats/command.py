@@ -27,13 +27,12 @@ from sidecar.commands.stats.wording import extent, headline, nothing_found, pars
 from sidecar.core.records import Logged, decode
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.text import counted, printable, rfc3339
-from sidecar.fleet import STREAM, FleetError, is_stream, open_stream
-from sidecar.journal import JournalError
+from sidecar.fleet import STREAM, is_stream, open_stream
 from sidecar.journal.read import STDIN, Line, Skipped, read, stored_size
 from sidecar.output.help import INTERRUPTED, Command
 from sidecar.output.logs import warn_of_skipped_files
 from sidecar.output.problems import config_option, journal_or_exit, reader_settings_or_exit
-from sidecar.output.streams import print_json, sentence, write_file
+from sidecar.output.streams import print_json, write_file
 from sidecar.output.terminal import GAP, TextTable, console, plain, print_text, progress
 
 _ROWS = 10
@@ -118,15 +117,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     fleet = reader_settings_or_exit(config).fleet if streams else None
     sources = [Path(path) for path in paths] or [journal_or_exit(config)]
     collector = Collector(since, until, drift)
-    try:
-        for source in sources:
-            warn_of_skipped_files(source)
-        status = _count(sources, fleet, collector, since)
-        summary = collector.summary()
-        if not summary.records and since is not None and not status:
-            summary = _with_extent(summary, sources, fleet, Collector(since, until))
-    except (JournalError, FleetError) as error:
-        raise click.ClickException(sentence(error)) from error
+    for source in sources:
+        warn_of_skipped_files(source)
+    status = _count(sources, fleet, collector, since)
+    summary = collector.summary()
+    if not summary.records and since is not None and not status:
+        summary = _with_extent(summary, sources, fleet, Collector(since, until))
     # Before any output: `| head` can end the program there.
     if plots is not None and not status:
         if html is not None:

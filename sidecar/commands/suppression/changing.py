@@ -12,7 +12,6 @@ from sidecar.commands.suppression.opening import faults, key_or_usage_error, kno
 from sidecar.core.settings.settings import Settings
 from sidecar.core.suppressed import REASON_LIMIT, reason_of
 from sidecar.core.text import age, counted, printable
-from sidecar.journal import JournalError
 from sidecar.machine import name_of_user
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option, require_owner
@@ -143,13 +142,10 @@ def _change(settings: Settings, changes: Iterable[HandChange]) -> int:
     """Make the changes, and return their number."""
     assert settings.suppression is not None  # noqa: S101 - `list_settings` has checked it
     require_owner(settings)
-    try:
-        with faults(settings.suppression):
-            written = write(settings, changes, by=_user())
-            if written.last is not None and not wait_until_applied(settings, written.last, within=_WITHIN):
-                click.echo("The journal has the change. The sidecar has not applied it yet.", err=True)
-    except JournalError as error:
-        raise click.ClickException(printable(f"{error}.")) from error
+    with faults(settings.suppression):
+        written = write(settings, changes, by=_user())
+        if written.last is not None and not wait_until_applied(settings, written.last, within=_WITHIN):
+            click.echo("The journal has the change. The sidecar has not applied it yet.", err=True)
     return written.count
 
 

@@ -23,7 +23,7 @@ from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.suppressed import ListQuery, ShownEntry, csv_lines
 from sidecar.core.text import counted, printable, rfc3339
 from sidecar.journal.read import Checkpoints
-from sidecar.output.help import Command, CommandGroup
+from sidecar.output.help import CommandGroup
 from sidecar.output.problems import config_option
 from sidecar.output.streams import print_json
 from sidecar.output.terminal import TextTable, console, plain
@@ -65,7 +65,6 @@ command.add_command(simulate)
 
 @command.command(
     "list",
-    cls=Command,
     short_help="List the suppressed addresses with the reasons.",
     examples=["sidecar suppression list --domain example.com --json"],
     statuses=READ_STATUSES,
@@ -110,7 +109,6 @@ def _nothing(settings: SuppressionSettings, *, is_part: bool) -> str:
 
 @command.command(
     "show",
-    cls=Command,
     short_help="Show if an address is suppressed, and why.",
     examples=["sidecar suppression show user@example.com"],
     statuses={0: "the address is on the list", 1: "it is not on the list, or the list cannot be read"},
@@ -149,7 +147,6 @@ def _print_entry(address: str, entry: ShownEntry | None) -> None:
 
 @command.command(
     "export",
-    cls=Command,
     short_help="Write the whole list as CSV or JSON lines.",
     examples=["sidecar suppression export --format jsonl > list.jsonl"],
     statuses=READ_STATUSES,
@@ -175,7 +172,6 @@ def export(config: Path | None, form: str) -> None:
 
 @command.command(
     "backup",
-    cls=Command,
     examples=["sidecar suppression backup /var/backups/suppression.db"],
     statuses={0: "success", 1: "the list cannot be read, or the file cannot be written"},
 )
@@ -197,7 +193,6 @@ def backup(config: Path | None, file: Path) -> None:
 
 @command.command(
     "stats",
-    cls=Command,
     short_help="Count the entries, and the reports in the journal.",
     examples=["sidecar suppression stats --json"],
     statuses=READ_STATUSES,

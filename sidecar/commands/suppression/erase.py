@@ -4,11 +4,10 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.suppression.opening import BUSY, faults, key_or_usage_error, list_settings, now
+from sidecar.commands.suppression.opening import alone, key_or_usage_error, list_settings, now
 from sidecar.core.text import printable
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, require_owner
-from sidecar.suppression.locking import BusyError, locked
+from sidecar.output.problems import config_option
 from sidecar.suppression.opening import open_store
 
 
@@ -29,12 +28,8 @@ def erase(config: Path | None, addresses: tuple[str, ...]) -> None:
     """
     keys = [*map(key_or_usage_error, addresses)]
     settings, own = list_settings(config)
-    require_owner(settings)
-    try:
-        with faults(own), locked(own), open_store(own) as database:
-            found = {key: database.erase(key, now()) for key in keys}
-            database.empty_log()
-    except BusyError:
-        raise click.ClickException(BUSY) from None
+    with alone(settings, own), open_store(own) as database:
+        found = {key: database.erase(key, now()) for key in keys}
+        database.empty_log()
     for key, was_known in found.items():
         click.echo(printable(f"{key}: {'erased' if was_known else 'the list did not know it'}."))

@@ -11,12 +11,12 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import printable
 from sidecar.journal.database import DamagedError, StoreError, database_faults
-from sidecar.output.problems import reader_settings_or_exit
+from sidecar.output.problems import reader_settings_or_exit, require_owner
+from sidecar.suppression.locking import BusyError, locked
 from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.store import Database
 
-BUSY = "The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar."
 READ_STATUSES = {0: "success", 1: "the list cannot be read"}
 
 
@@ -51,10 +51,20 @@ def faults(settings: SuppressionSettings) -> Iterator[None]:
     try:
         with database_faults(settings.database):
             yield
-    except StoreError as error:
-        fix = " Restart the sidecar: it makes a new list from the readable part and the journal."
-        text = f"{error}.{fix if isinstance(error, DamagedError) else ''}"
-        raise click.ClickException(printable(text)) from error
+    except DamagedError as error:
+        fix = "Restart the sidecar: it makes a new list from the readable part and the journal."
+        raise click.ClickException(printable(f"{error}. {fix}")) from error
+
+
+@contextmanager
+def alone(settings: Settings, own: SuppressionSettings) -> Iterator[None]:
+    """Be the process that writes the list. Raise click.ClickException if the sidecar does that, and for faults of the list."""
+    require_owner(settings)
+    try:
+        with faults(own), locked(own):
+            yield
+    except BusyError:
+        raise click.ClickException("The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar.") from None
 
 
 def key_or_usage_error(address: str) -> str:

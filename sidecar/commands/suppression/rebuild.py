@@ -4,14 +4,12 @@ from pathlib import Path
 
 import click
 
-from sidecar.commands.suppression.opening import BUSY, faults, list_settings, now
+from sidecar.commands.suppression.opening import alone, list_settings, now
 from sidecar.core.text import counted, printable
-from sidecar.journal import JournalError
 from sidecar.output.help import Command
-from sidecar.output.problems import config_option, require_owner
+from sidecar.output.problems import config_option
 from sidecar.output.terminal import progress
 from sidecar.suppression.building import Builder
-from sidecar.suppression.locking import BusyError, locked
 from sidecar.suppression.opening import open_reader
 
 
@@ -31,15 +29,9 @@ def rebuild(config: Path | None, *, new: bool) -> None:
     damaged list and changed rules need no rebuild: the sidecar does that work itself.
     """
     settings, own = list_settings(config)
-    require_owner(settings)
-    try:
-        with faults(own), locked(own):
-            aside = Builder(settings, show=progress).build("old", copy=not new).aside
-            with open_reader(own) as database:
-                count = sum(database.counts(now()).values())
-    except BusyError:
-        raise click.ClickException(BUSY) from None
-    except JournalError as error:
-        raise click.ClickException(printable(f"{error}.")) from error
+    with alone(settings, own):
+        aside = Builder(settings, show=progress).build("old", copy=not new).aside
+        with open_reader(own) as database:
+            count = sum(database.counts(now()).values())
     words = counted(count, "address", "addresses")
     click.echo(printable(f"{words} on the list." + (f" The old list is {aside}." if aside is not None else "")))

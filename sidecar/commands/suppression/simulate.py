@@ -11,7 +11,6 @@ from sidecar.core.records.reading import decode
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import counted, printable, rfc3339
-from sidecar.journal import JournalError
 from sidecar.journal.read import Skipped, read, stored_size
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option, reader_settings_or_exit
@@ -55,10 +54,7 @@ def simulate(config: Path | None, records: Path, compare: Path | None, *, as_jso
     sets = [_memory(reader_settings_or_exit(config))]
     if compare is not None:
         sets.append(_memory(reader_settings_or_exit(compare)))
-    try:
-        _read(records, sets)
-    except JournalError as error:
-        raise click.ClickException(printable(f"{error}.")) from error
+    _read(records, sets)
     now = max(one.newest for one in sets)
     lists = [one.entries(now) for one in sets]
     changes = list(differences(*lists)) if compare is not None else None

@@ -18,14 +18,13 @@ from sidecar.core.disposition import Disposition
 from sidecar.core.proof.values import Level
 from sidecar.core.records import TYPES, Logged, decode
 from sidecar.core.text import printable, printable_json
-from sidecar.fleet import FleetError, is_stream, open_stream
+from sidecar.fleet import is_stream, open_stream
 from sidecar.journal import JournalError
 from sidecar.journal.read import Follower, Line, kind_of, read
 from sidecar.journal.read.order import OrderedLine, entries, latest, merged
 from sidecar.output.help import Command, completion
 from sidecar.output.logs import polls, warn_of_skipped_files
 from sidecar.output.problems import config_option, journal_or_exit, reader_settings_or_exit
-from sidecar.output.streams import sentence
 from sidecar.output.terminal import console, plain
 from sidecar.output.wrapping import wrap_line
 
@@ -151,16 +150,13 @@ def command(  # noqa: PLR0913 - one for each option
         raise click.UsageError(str(error)) from error
     write = _write_json if as_json else _writer(console(), full=full, local=local_time)
     log = journal_or_exit(config) if path is None else path
-    try:
-        if from_stream:
-            with open_stream(log, reader_settings_or_exit(config).fleet) as stream:
-                _show_fleet(stream, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
-        elif kind_of(log) == "stream":
-            _show_stream(log, wanted, lines or _ALL, write)
-        else:
-            _tail(log, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
-    except (JournalError, FleetError) as error:
-        raise click.ClickException(sentence(error)) from error
+    if from_stream:
+        with open_stream(log, reader_settings_or_exit(config).fleet) as stream:
+            _show_fleet(stream, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
+    elif kind_of(log) == "stream":
+        _show_stream(log, wanted, lines or _ALL, write)
+    else:
+        _tail(log, wanted, lines or _DEFAULT_LINES, write, follow=not no_follow)
 
 
 def _show_stream(log: Path, wanted: RecordFilter | None, lines: str, write: Write) -> None:
