@@ -31,7 +31,7 @@ EventKind = Literal["report", "add", "remove"]
 EntrySource = Literal["reports", "manual"]
 
 
-class Event(Struct, frozen=True, kw_only=True, gc=False, order=True):
+class Event(Struct, frozen=True, kw_only=True, gc=False, order=True, omit_defaults=True):
     """A report about an address, or a change by hand.
 
     `time` is in microseconds since 1970. `word` is the bounce class or feedback type, or the reason of a change. `id` is the

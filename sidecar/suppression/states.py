@@ -7,7 +7,7 @@ import base64
 import binascii
 import re
 from collections.abc import Collection, Iterable
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +19,7 @@ from sidecar.core.suppressed import REASON_LIMIT
 from sidecar.core.text import LATEST, printable, shown
 from sidecar.suppression.hashing import PLAIN
 from sidecar.suppression.reading import bounded_id
-from sidecar.suppression.rules import MICROSECONDS, NEVER, Event
+from sidecar.suppression.rules import MICROSECONDS, Event
 
 VERSION: Final = 1
 """The form of states in this version of the program."""
@@ -67,28 +67,18 @@ class _StateHead(Struct):
     store: str = ""
 
 
-class _Event(Struct, omit_defaults=True):
-    time: int
-    id: str
-    word: str
-    kind: Literal["report", "add", "remove"] = "report"
-    expires: int = NEVER
-    verified_ids: tuple[str, ...] = ()
-
-
 class _State(Struct):
     version: int
     store: str
     node: str
     address: str
-    events: list[_Event]
+    events: list[Event]
 
 
 def encode(address: str, kind: StateKind, events: Collection[Event], *, node: str, store: str) -> NodeState:
     """Return the state of an address. `store` is the form of the addresses, as in the database."""
-    rows = [msgspec.convert(event, _Event, from_attributes=True) for event in sorted(events)]
-    content = msgspec.json.encode(_State(version=VERSION, store=store, node=node, address=address, events=rows))
-    return NodeState(kind=kind, key=key_of(address), content=content, lasts=0 if rows else _EMPTY_SECONDS)
+    content = msgspec.json.encode(_State(version=VERSION, store=store, node=node, address=address, events=sorted(events)))
+    return NodeState(kind=kind, key=key_of(address), content=content, lasts=0 if events else _EMPTY_SECONDS)
 
 
 def decode(arrived: ArrivedState, *, store: str) -> ReadState:
@@ -110,7 +100,7 @@ def decode(arrived: ArrivedState, *, store: str) -> ReadState:
         raise RejectedStateError("its address is not one of a list")
     if len(state.events) > _EVENTS_LIMIT or not all(_is_valid(one, arrived.kind) for one in state.events):
         raise RejectedStateError("it has an event that is not valid")
-    written = frozenset(msgspec.convert(one, Event, from_attributes=True) for one in state.events)
+    written = frozenset(state.events)
     events = frozenset(_before(written, arrived.stored))
     return ReadState(node=arrived.node, kind=arrived.kind, address=state.address, written=written, events=events)
 
@@ -136,7 +126,7 @@ def _is_address(text: str, store: str) -> bool:
     return "@" in text and len(text) < MAILBOX_LIMIT and printable(text) == text
 
 
-def _is_valid(event: _Event, kind: StateKind) -> bool:
+def _is_valid(event: Event, kind: StateKind) -> bool:
     """Return True for an event that `reading` could have made."""
     of_kind = (event.kind == "report") == (kind == "reports")
     words = event.word == printable(event.word[:REASON_LIMIT]) and event.id == bounded_id(event.id)
