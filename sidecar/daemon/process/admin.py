@@ -121,8 +121,6 @@ class AdminProcesses(OneProcess):
         self._suppression = suppression
         self._socket = admin_socket
         self._memory = memory
-        # Made before the fork, so that sessions of the console outlast a reload.
-        self._sessions = mmap.mmap(-1, _SESSIONS_SIZE)
 
     def close(self) -> None:
         """In a forked child: close the supervisor's descriptors of this process."""
