@@ -2,7 +2,6 @@
 
 import mmap
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from starlette.applications import Starlette
@@ -11,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from sidecar import log
 from sidecar.core.evaluate.explanation import Explanation, encode_explanation
@@ -168,23 +167,46 @@ async def _on_error(_request: Request, error: Exception) -> Response:
     return error_answer(HTTPException(500, "An unexpected fault: see the log of the sidecar."))
 
 
-class Guard:
-    """ASGI middleware: rejects requests of web pages and without rights, adds `headers` to all answers, and logs exceptions.
+class Application:
+    """The application for a plan. `listening` is the socket as in the settings: `unix:/path` or `inet:host:port`.
 
-    A page on any host can make its own name resolve to 127.0.0.1, and then ask from the visitor's browser (DNS rebinding). The
-    Host header has that name, and requests to another origin have an Origin header. No browser reaches a UNIX socket.
-    `listening` is `unix:/path` or `inet:host:port`.
+    `suppressed` is the suppression list, and `known` is where explanations look recipients up. `sessions` has those of the
+    console, by default its own, which shows the nodes that `fleet` reads.
+
+    It rejects requests of web pages and without rights. A page on any host can make its own name resolve to 127.0.0.1, and then
+    ask from the visitor's browser (DNS rebinding). The Host header has that name, and requests to another origin have an Origin
+    header. No browser reaches a UNIX socket.
     """
 
-    def __init__(
-        self, app: ASGIApp, access: Access, *, listening: str, headers: Mapping[str, str], has_console: bool = False
+    def __init__(  # noqa: PLR0913 - see above
+        self,
+        plan: Plan,
+        memory: Memory,
+        *,
+        version: str,
+        listening: str,
+        suppressed: EditableList | None = None,
+        known: SuppressionList | None = None,
+        sessions: mmap.mmap | None = None,
+        fleet: OpenFleet | None = None,
     ) -> None:
-        self._has_console = has_console
-        self._app = app
-        self._access = access
         kind, _, where = listening.partition(":")
-        self._hosts = None if kind == "unix" else _LOOPBACK | {where.rpartition(":")[0].lower()}
-        self._headers = headers
+        is_unix, admin = kind == "unix", plan.settings.admin
+        tokens = () if admin is None else admin.tokens
+        # Without tokens each local user could ask an open port who is on the list.
+        known = known if is_unix or tokens else None
+        self._paths = _Paths(plan, memory, version, suppressed, known=known, signs=is_unix)
+        self._access = Access(tokens, is_unix=is_unix)
+        self._hosts = None if is_unix else _LOOPBACK | {where.rpartition(":")[0].lower()}
+        self._headers = _HEADERS | {"Sidecar-Revision": plan.revision}
+        self._has_console = admin is not None and admin.console
+        routes: list[BaseRoute] = [*self._paths.routes]
+        if self._has_console:
+            routes += self._paths.console(self._access, sessions, fleet)
+        self._app = Starlette(
+            routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error)
+        )
+        self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -218,40 +240,6 @@ class Guard:
             # A URL is made of it and the path: what follows a "/" in it would be the path there.
             return HTTPException(400, "The Host header is not the name of a host.")
         return None
-
-
-class Application(Guard):
-    """The application for a plan. `listening` is the socket as in the settings.
-
-    `suppressed` is the suppression list, and `known` is where explanations look recipients up. `sessions` has those of the
-    console, by default its own, which shows the nodes that `fleet` reads.
-    """
-
-    def __init__(  # noqa: PLR0913 - see above
-        self,
-        plan: Plan,
-        memory: Memory,
-        *,
-        version: str,
-        listening: str,
-        suppressed: EditableList | None = None,
-        known: SuppressionList | None = None,
-        sessions: mmap.mmap | None = None,
-        fleet: OpenFleet | None = None,
-    ) -> None:
-        is_unix, admin = listening.startswith("unix:"), plan.settings.admin
-        # Without tokens each local user could ask an open port who is on the list.
-        is_closed = is_unix or (admin is not None and bool(admin.tokens))
-        self._paths = _Paths(plan, memory, version, suppressed, known=known if is_closed else None, signs=is_unix)
-        access = Access(() if admin is None else admin.tokens, is_unix=is_unix)
-        has_console = admin is not None and admin.console
-        routes: list[BaseRoute] = [*self._paths.routes]
-        if has_console:
-            routes += self._paths.console(access, sessions, fleet)
-        inner = Starlette(routes=routes, exception_handlers=dict.fromkeys((HTTPException, ValueError, Exception), _on_error))
-        inner.router.redirect_slashes = False
-        headers = _HEADERS | {"Sidecar-Revision": plan.revision}
-        super().__init__(inner, access, listening=listening, headers=headers, has_console=has_console)
 
     def close(self) -> None:
         """Finish what was written. Waits for the disk."""

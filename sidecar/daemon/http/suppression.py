@@ -113,9 +113,13 @@ class SuppressionPaths:
             except RevisionGoneError:
                 text = f"Not all changes since {question.since} are known: read the whole list, and ask from its revision on."
                 raise HTTPException(410, text) from None
-            return _changes_answer(request, changes, question)
+            following = {"since": str(changes.revision)} if changes.more else {}
+            rows = csv_lines_of_changes(changes.changes)
+            return _list_answer(request, changes, changes.changes, rows, question, following)
         wanted = ListQuery(after=question.after, prefix=question.prefix, domain=question.domain, reason=question.reason)
-        return _page_answer(request, await self.read(partial(own.page, wanted, question.limit)), question)
+        page = await self.read(partial(own.page, wanted, question.limit))
+        following = {} if page.after is None else {"after": page.after}
+        return _list_answer(request, page, page.entries, csv_lines(page.entries), question, following)
 
     async def check(self, request: Request) -> Response:
         """Answer which of many addresses are on the list."""
@@ -169,7 +173,7 @@ class SuppressionPaths:
         address = (await self.history(spelled)).address
         lock = self._locks.setdefault(address, asyncio.Lock())
         async with lock:
-            if _is_conditional(conditions):
+            if "if-match" in conditions or "if-none-match" in conditions:
                 await self._require_in_force(address)
             before = await self.history(address)
             _check_preconditions(conditions, before.entry)
@@ -245,10 +249,6 @@ def etag(entry: ShownEntry) -> str:
     return f'"{hashlib.blake2b(json.encode(entry), digest_size=8).hexdigest()}"'
 
 
-def _is_conditional(headers: Headers) -> bool:
-    return "if-match" in headers or "if-none-match" in headers
-
-
 def _check_preconditions(headers: Headers, entry: ShownEntry | None) -> None:
     """Raise HTTPException if the entry is not the one that the client knows (RFC 9110 section 13.1)."""
     now = None if entry is None else etag(entry)
@@ -273,32 +273,27 @@ def _history_answer(found: AddressHistory, status: int = 200) -> Response:
     return answer
 
 
-def _page_answer(request: Request, page: ListPage, question: ListQuestion) -> Response:
-    following = {} if page.after is None else {"after": page.after}
-    answer = _formatted(request, page, page.entries, csv_lines(page.entries))
-    return _with_next(answer, question, following, page.revision)
+def _list_answer(  # noqa: PLR0913, PLR0917 - each is shown
+    request: Request,
+    whole: ListPage | ListChanges,
+    items: Sequence[object],
+    rows: Iterator[str],
+    question: ListQuestion,
+    following: Mapping[str, str],
+) -> Response:
+    """Return an answer in the first known format that Accept names: JSON by default.
 
-
-def _changes_answer(request: Request, found: ListChanges, question: ListQuestion) -> Response:
-    following = {"since": str(found.revision)} if found.more else {}
-    answer = _formatted(request, found, found.changes, csv_lines_of_changes(found.changes))
-    return _with_next(answer, question, following, found.revision)
-
-
-def _formatted(request: Request, whole: object, items: Sequence[object], rows: Iterator[str]) -> Response:
-    """Return an answer in the first known format that Accept names: JSON by default."""
+    Headers have the revision and the address of the next page, for which formats of lines have no place.
+    """
     named = (one.partition(";")[0].strip().lower() for one in request.headers.get("accept", "").split(","))
     kind = next((one for one in named if one in {JSON, CSV, *JSON_LINES}), JSON)
     if kind == JSON:
-        return json_answer(whole)
-    if kind == CSV:
-        return Response("".join(rows).encode(), media_type=kind)
-    return Response(b"".join(printable_json(json.encode(one)) + b"\n" for one in items), media_type=kind)
-
-
-def _with_next(answer: Response, question: ListQuestion, following: Mapping[str, str], revision: int) -> Response:
-    """Add the revision, and the address of the next page, which formats of lines have no place for."""
-    answer.headers["Sidecar-List-Revision"] = str(revision)
+        answer = json_answer(whole)
+    elif kind == CSV:
+        answer = Response("".join(rows).encode(), media_type=kind)
+    else:
+        answer = Response(b"".join(printable_json(json.encode(one)) + b"\n" for one in items), media_type=kind)
+    answer.headers["Sidecar-List-Revision"] = str(whole.revision)
     if following:
         query = {name: value for name, value in asdict(question).items() if value not in {UNSET, ""}}
         answer.headers["Link"] = f'<{SUPPRESSION}?{urlencode({**query, **following})}>; rel="next"'
