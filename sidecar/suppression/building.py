@@ -7,7 +7,7 @@ a crash the work begins again.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
@@ -63,11 +63,6 @@ class _NoBar:
         """Show nothing."""
 
 
-@contextmanager
-def _show_nothing(_things: str, _total: int) -> Iterator[ProgressBar]:
-    yield _NoBar()
-
-
 class Builder:
     """Makes a new list of these settings, which must have `[suppression]`, while the list is `locked`.
 
@@ -80,7 +75,7 @@ class Builder:
         *,
         wait: Callable[[float], bool] = lambda _: False,
         clock: Callable[[], float] = time.time,
-        show: Show = _show_nothing,
+        show: Show = lambda *_: nullcontext(_NoBar()),
     ) -> None:
         assert settings.suppression is not None  # noqa: S101 - the caller's condition
         self._list: SuppressionSettings = settings.suppression

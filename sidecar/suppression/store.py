@@ -125,7 +125,8 @@ class Database:
         if (node := self.get_property(NODE)) is None:
             return None
         unpublished = shared.count_unpublished(self._database)
-        return FleetCounts(node=node, unpublished=unpublished, by_node=shared.count_by_node(self._database, now))
+        by_node = dict(sorted(shared.count_by_node(self._database, now).items()))
+        return FleetCounts(node=node, unpublished=unpublished, by_node=by_node)
 
     def count_expired(self, now: int) -> int:
         """Return the number of entries that have ended, and were not deleted yet."""

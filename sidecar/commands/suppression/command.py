@@ -1,10 +1,13 @@
 """`sidecar suppression` and the commands that read the list: list, show, export, stats."""
 
 import sqlite3
+from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
+from msgspec.structs import asdict
 
 from sidecar.commands.suppression.changing import add, import_list, remove
 from sidecar.commands.suppression.erase import erase
@@ -30,7 +33,6 @@ from sidecar.output.terminal import TextTable, console, plain
 from sidecar.suppression import READER
 from sidecar.suppression.listing import shown
 from sidecar.suppression.serving import history_of
-from sidecar.suppression.store import FleetCounts
 
 _PAGE = 1000
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -211,52 +213,40 @@ def stats(config: Path | None, *, as_json: bool) -> None:
     whole, settings = list_settings(config)
     with opened(settings) as database:
         counts, counters, fleet = database.counts(now()), database.counters(), database.counts_of_fleet(now())
-    shared = None if fleet is None else _shared(whole, fleet)
-    entries = [{"source": source, "reason": reason, "count": count} for (source, reason), count in sorted(counts.items())]
+    shared = None if fleet is None else asdict(fleet) | _difference(whole)
+    journal = dict(sorted(counters.items()))
     if as_json:
-        facts = {"entries": sum(counts.values()), "by_reason": entries, "journal": dict(sorted(counters.items()))}
+        entries = [{"source": source, "reason": reason, "count": count} for (source, reason), count in sorted(counts.items())]
+        facts = {"entries": sum(counts.values()), "by_reason": entries, "journal": journal}
         print_json(facts if shared is None else {**facts, "fleet": shared})
         return
-    table = TextTable("entries", "count#")
-    for (source, reason), count in sorted(counts.items()):
-        table.add_row(plain(reason or source), f"{count:,}")
-    journal = TextTable("in the journal", "count#")
-    for name, count in sorted(counters.items()):
-        journal.add_row(plain(name), f"{count:,}")
-    console().print(table) if counts else click.echo("No address is on the list.")
+    reasons = [(reason or source, count) for (source, reason), count in sorted(counts.items())]
+    _print_counts("entries", reasons, "No address is on the list.")
     click.echo()
-    console().print(journal) if counters else click.echo("The journal has no reports and no changes of the list.")
+    _print_counts("in the journal", journal.items(), "The journal has no reports and no changes of the list.")
     if shared is not None:
         _print_shared(shared)
 
 
-class SharedList(FleetCounts, frozen=True, kw_only=True):
-    """How far the list is the same as that of the other nodes: since when it is not (RFC 3339), and why."""
-
-    behind_since: str | None
-    fault: str
-
-
-def _shared(settings: Settings, counts: FleetCounts) -> SharedList:
+def _difference(settings: Settings) -> dict[str, str | None]:
+    """Return since when the list is not the same as that of the other nodes (RFC 3339; None if it is), and why."""
     readers = Checkpoints(settings.checkpoints_directory).all_known()
     reader = next((one for one in readers if one.name == READER and one.oldest), None)
-    return SharedList(
-        node=counts.node,
-        unpublished=counts.unpublished,
-        by_node=dict(sorted(counts.by_node.items())),
-        behind_since=None if reader is None else rfc3339(reader.oldest),
-        fault="" if reader is None else reader.fault,
-    )
+    return {"behind_since": None if reader is None else rfc3339(reader.oldest), "fault": "" if reader is None else reader.fault}
 
 
-def _print_shared(shared: SharedList) -> None:
-    table = TextTable("entries of", "count#")
-    for node, count in shared.by_node.items():
-        table.add_row(plain(node), f"{count:,}")
+def _print_shared(shared: Mapping[str, Any]) -> None:
     click.echo()
-    console().print(table) if shared.by_node else click.echo("No node has an entry.")
-    if shared.unpublished:
-        click.echo(f"Not published yet: what is new about {counted(shared.unpublished, 'address', 'addresses')}.")
-    if shared.behind_since is not None:
-        why = f": {shared.fault}" if shared.fault else ""
-        click.echo(printable(f"The list differs from that of the other nodes since {shared.behind_since}{why}."))
+    _print_counts("entries of", shared["by_node"].items(), "No node has an entry.")
+    if unpublished := shared["unpublished"]:
+        click.echo(f"Not published yet: what is new about {counted(unpublished, 'address', 'addresses')}.")
+    if shared["behind_since"] is not None:
+        why = f": {shared['fault']}" if shared["fault"] else ""
+        click.echo(printable(f"The list differs from that of the other nodes since {shared['behind_since']}{why}."))
+
+
+def _print_counts(heading: str, counts: Collection[tuple[str, int]], otherwise: str) -> None:
+    table = TextTable(heading, "count#")
+    for name, count in counts:
+        table.add_row(plain(name), f"{count:,}")
+    console().print(table) if counts else click.echo(otherwise)
