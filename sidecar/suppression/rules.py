@@ -5,7 +5,7 @@ however often the journal was read. Never reads a record, a clock or a disk.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
@@ -252,18 +252,3 @@ def _drop(counts: dict[_Key, int], key: _Key) -> None:
         del counts[key]
     else:
         counts[key] -= 1
-
-
-class EntryChange(Struct, frozen=True, kw_only=True):
-    """An address whose entry two lists have differently. None is an address that is not on the list."""
-
-    address: str
-    old: ListEntry | None
-    new: ListEntry | None
-
-
-def differences(old: Mapping[str, ListEntry], new: Mapping[str, ListEntry]) -> Iterator[EntryChange]:
-    """Yield what changes from one list to another, by address."""
-    for address in sorted(old.keys() | new.keys()):
-        if old.get(address) != new.get(address):
-            yield EntryChange(address=address, old=old.get(address), new=new.get(address))

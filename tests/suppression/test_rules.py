@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sidecar.core.settings.suppression import SUPPRESSION_RULES, SuppressionRule
 from sidecar.suppression.reading import MemoryList, Reader, Uncounted, normal_key
-from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, ListEntry, Ruleset, differences
+from sidecar.suppression.rules import MICROSECONDS, NEVER, Event, Ruleset
 from tests.suppression.records import BEGIN, DAY, change, feedback, logged, oob
 
 A = "a@example.net"
@@ -250,14 +250,6 @@ def test_first_rule_counts() -> None:
     assert listed([oob(A, "BadDomain")], day=0.5, rules=rules) == {A: "BadDomain 1"}
     assert listed([feedback(A)], rules=rules) == {A: "abuse never"}
     assert listed([feedback(A, kind="not-spam")], rules=(SuppressionRule(when=("not-spam",)),)) == {}
-
-
-def test_differences() -> None:
-    one, two = (ListEntry(reason=reason, source="reports", since=1, expires=0) for reason in ("abuse", "fraud"))
-    found = [
-        (change.address, change.old, change.new) for change in differences({"a": one, "b": one, "c": one}, {"b": two, "c": one})
-    ]
-    assert found == [("a", one, None), ("b", one, two)]
 
 
 WORDS = ("abuse", "InvalidRecipient", "QuotaIssues", "InactiveMailbox", "SpamBlock")

@@ -9,8 +9,8 @@ from typing import Any
 import click
 from msgspec.structs import asdict
 
+from sidecar.commands.suppression.alone import erase, rebuild
 from sidecar.commands.suppression.changing import add, import_list, remove
-from sidecar.commands.suppression.erase import erase
 from sidecar.commands.suppression.opening import (
     READ_STATUSES,
     key_or_usage_error,
@@ -18,7 +18,6 @@ from sidecar.commands.suppression.opening import (
     now,
     opened,
 )
-from sidecar.commands.suppression.rebuild import rebuild
 from sidecar.commands.suppression.simulate import simulate
 from sidecar.core.names import normal_domain
 from sidecar.core.settings.settings import Settings
@@ -57,12 +56,8 @@ def command() -> None:
     """
 
 
-command.add_command(add)
-command.add_command(remove)
-command.add_command(import_list)
-command.add_command(erase)
-command.add_command(rebuild)
-command.add_command(simulate)
+for _command in (add, remove, import_list, erase, rebuild, simulate):
+    command.add_command(_command)
 
 
 @command.command(

@@ -11,8 +11,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
 from sidecar.core.text import printable
 from sidecar.journal.database import DamagedError, StoreError, database_faults
-from sidecar.output.problems import reader_settings_or_exit, require_owner
-from sidecar.suppression.locking import BusyError, locked
+from sidecar.output.problems import reader_settings_or_exit
 from sidecar.suppression.opening import open_reader
 from sidecar.suppression.reading import normal_key
 from sidecar.suppression.store import Database
@@ -54,17 +53,6 @@ def faults(settings: SuppressionSettings) -> Iterator[None]:
     except DamagedError as error:
         fix = "Restart the sidecar: it makes a new list from the readable part and the journal."
         raise click.ClickException(printable(f"{error}. {fix}")) from error
-
-
-@contextmanager
-def alone(settings: Settings, own: SuppressionSettings) -> Iterator[None]:
-    """Be the process that writes the list. Raise click.ClickException if the sidecar does that, and for faults of the list."""
-    require_owner(settings)
-    try:
-        with faults(own), locked(own):
-            yield
-    except BusyError:
-        raise click.ClickException("The sidecar keeps this list up to date. Stop it first: systemctl stop sidecar.") from None
 
 
 def key_or_usage_error(address: str) -> str:

@@ -1,15 +1,17 @@
 """`sidecar suppression simulate`: what rules would have done with recorded reports, and what other rules change."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from sidecar.core.records.reading import decode
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.suppression import SuppressionSettings
+from sidecar.core.suppressed import ShownEntry
 from sidecar.core.text import counted, printable, rfc3339
 from sidecar.journal.read import Skipped, read, stored_size
 from sidecar.output.help import Command
@@ -18,10 +20,17 @@ from sidecar.output.streams import print_json
 from sidecar.output.terminal import progress
 from sidecar.suppression.listing import shown
 from sidecar.suppression.reading import MemoryList, Reader
-from sidecar.suppression.rules import EntryChange, ListEntry, differences
 
 # On a terminal; `--json` has all.
 _SHOWN = 20
+
+
+class EntryChange(Struct, frozen=True, kw_only=True):
+    """An address whose entry two lists have differently. None is an address that is not on the list."""
+
+    address: str
+    old: ShownEntry | None
+    new: ShownEntry | None
 
 
 @click.command(
@@ -56,8 +65,8 @@ def simulate(config: Path | None, records: Path, compare: Path | None, *, as_jso
         sets.append(_memory(reader_settings_or_exit(compare)))
     _read(records, sets)
     now = max(one.newest for one in sets)
-    lists = [one.entries(now) for one in sets]
-    changes = list(differences(*lists)) if compare is not None else None
+    lists = [{address: shown(address, entry) for address, entry in sorted(one.entries(now).items())} for one in sets]
+    changes = None if compare is None else list(differences(*lists))
     if as_json:
         print_json(_as_json(sets[-1], lists[-1], changes, now))
         return
@@ -86,34 +95,32 @@ def _read(records: Path, sets: Sequence[MemoryList]) -> None:
                 one.add(record)
 
 
-def _reasons(entries: Mapping[str, ListEntry]) -> dict[str, int]:
+def differences(old: Mapping[str, ShownEntry], new: Mapping[str, ShownEntry]) -> Iterator[EntryChange]:
+    """Yield what changes from one list to another, by address."""
+    for address in sorted(old.keys() | new.keys()):
+        if old.get(address) != new.get(address):
+            yield EntryChange(address=address, old=old.get(address), new=new.get(address))
+
+
+def _reasons(entries: Mapping[str, ShownEntry]) -> dict[str, int]:
     reasons = Counter(entry.reason if entry.source == "reports" else entry.source for entry in entries.values())
     return dict(reasons.most_common())
 
 
 def _as_json(
-    memory: MemoryList, entries: Mapping[str, ListEntry], changes: Sequence[EntryChange] | None, now: int
+    memory: MemoryList, entries: Mapping[str, ShownEntry], changes: Sequence[EntryChange] | None, now: int
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "at": rfc3339(now),
         "reports": memory.reports,
         "uncounted": {why.value: count for why, count in sorted(memory.uncounted.items())},
         "by_reason": _reasons(entries),
-        "entries": [shown(address, entry) for address, entry in sorted(entries.items())],
+        "entries": list(entries.values()),
     }
-    if changes is not None:
-        found["changes"] = [
-            {
-                "address": one.address,
-                "old": None if one.old is None else shown(one.address, one.old),
-                "new": None if one.new is None else shown(one.address, one.new),
-            }
-            for one in changes
-        ]
-    return found
+    return found if changes is None else {**found, "changes": changes}
 
 
-def _print(memory: MemoryList, entries: Mapping[str, ListEntry], now: int, name: str) -> None:
+def _print(memory: MemoryList, entries: Mapping[str, ShownEntry], now: int, name: str) -> None:
     uncounted = ", ".join(f"{count:,} {why.value}" for why, count in sorted(memory.uncounted.items())) or "none"
     click.echo(printable(f"{name}{counted(memory.reports, 'report')} counted; not counted: {uncounted}."))
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in _reasons(entries).items()) or "none"
@@ -129,7 +136,5 @@ def _print_changes(changes: Sequence[EntryChange]) -> None:
         click.echo(f"  and {len(changes) - _SHOWN:,} more; --json prints all.")
 
 
-def _words(entry: ListEntry | None) -> str:
-    if entry is None:
-        return "not suppressed"
-    return f"{entry.reason} " + ("until removed" if not entry.expires else f"until {rfc3339(entry.expires)}")
+def _words(entry: ShownEntry | None) -> str:
+    return "not suppressed" if entry is None else f"{entry.reason} until {entry.expires or 'removed'}"

@@ -11,6 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
+from sidecar.commands.suppression.simulate import differences
+from sidecar.core.suppressed import ShownEntry
+from sidecar.core.text import rfc3339
 from sidecar.suppression.locking import locked
 from tests.suppression.journals import consume, list_of, with_list, write_segment
 from tests.suppression.records import BEGIN, feedback, oob
@@ -191,3 +194,14 @@ def test_without_a_list(tmp_path: Path) -> None:
     assert "does not exist yet" in missing.stderr
     (tmp_path / "suppression.db").write_bytes(b"no database" * 1000)
     assert "is damaged" in run(tmp_path, "list").stderr
+
+
+def test_differences() -> None:
+    one, two = (
+        ShownEntry(address="a", reason=reason, source="reports", since=rfc3339(1), expires=None, reports=(), nodes=())
+        for reason in ("abuse", "fraud")
+    )
+    found = [
+        (change.address, change.old, change.new) for change in differences({"a": one, "b": one, "c": one}, {"b": two, "c": one})
+    ]
+    assert found == [("a", one, None), ("b", one, two)]
