@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,17 @@ def make_directory(directory: Path) -> None:
         with suppress(FileExistsError):  # another worker was faster
             folder.mkdir(mode=_DIRECTORY_MODE)
         sync_directory(folder.parent)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write a whole file of mode 0600 or none, with its name on disk. Leave one that exists by now. Raise OSError."""
+    with tempfile.NamedTemporaryFile(dir=path.parent) as draft:
+        draft.write(content)
+        draft.flush()
+        os.fsync(draft.fileno())
+        with suppress(FileExistsError):  # another process was faster
+            os.link(draft.name, path)
+    sync_directory(path.parent)
 
 
 @contextmanager

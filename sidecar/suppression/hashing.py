@@ -5,15 +5,12 @@ whether an address is in it.
 """
 
 import hashlib
-import os
 import secrets
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from sidecar.core.settings.suppression import SuppressionSettings
-from sidecar.journal import sync_directory
+from sidecar.journal import create_file
 
 PLAIN: Final = "plain"
 """The form of a database with the addresses themselves."""
@@ -52,15 +49,8 @@ class AddressHash:
 def make_key(settings: SuppressionSettings) -> None:
     """Make the key of a new list, if it needs one and has none. Raise OSError."""
     path = _key_file(settings)
-    if settings.store == "plain" or path.exists():
-        return
-    with tempfile.NamedTemporaryFile(dir=path.parent) as draft:  # of mode 0600
-        draft.write(secrets.token_bytes(_KEY_SIZE))
-        draft.flush()
-        os.fsync(draft.fileno())
-        with suppress(FileExistsError):  # another process was faster
-            os.link(draft.name, path)
-    sync_directory(path.parent)
+    if settings.store != "plain" and not path.exists():
+        create_file(path, secrets.token_bytes(_KEY_SIZE))
 
 
 def _key_file(settings: SuppressionSettings) -> Path:

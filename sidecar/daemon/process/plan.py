@@ -25,6 +25,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import Source
 from sidecar.daemon.process.aside import Aside, HungError
 from sidecar.daemon.process.privileges import SetupError, check_only_root_writes
+from sidecar.journal import create_file
 from sidecar.machine import has_package
 
 _REVISION_LENGTH = 12
@@ -132,7 +133,7 @@ def _node_id(path: Path) -> str:
     """Return this installation's id from its file. Create the file if it does not exist."""
     try:
         if not path.exists():
-            _create(path, f"{uuid4()}\n")
+            create_file(path, f"{uuid4()}\n".encode())
         # A regular file that is no link.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return str(UUID(file.read(_ID_SIZE).decode("ascii").strip()))
@@ -140,20 +141,3 @@ def _node_id(path: Path) -> str:
         raise SetupError(f"cannot read {path}: {error.strerror}; fix its rights, or remove it to get a new id") from error
     except ValueError as error:
         raise SetupError(f"{path} holds no UUID: fix it, or remove it to get a new id") from error
-
-
-def _create(path: Path, text: str) -> None:
-    """Write a whole file or none. Leave a file that exists by now as it is."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent) as draft:
-        draft.write(text)
-        draft.flush()
-        os.fsync(draft.fileno())
-        try:
-            os.link(draft.name, path)
-        except FileExistsError:
-            return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
