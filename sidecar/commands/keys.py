@@ -74,7 +74,7 @@ def make(files: Sequence[Path], config: Path | None) -> None:
     """
     config = config_file(config, otherwise="no settings name a group that can read the files")
     for file in files:
-        line = f"{make_secret(secrets.token_bytes(SECRET_MINIMUM))}\n".encode()
+        line, key_id = _new_secret()
         try:
             _write_new(file, line, *_rights_of(file, config))
         except FileExistsError:
@@ -82,7 +82,7 @@ def make(files: Sequence[Path], config: Path | None) -> None:
             raise click.ClickException(f"{file} exists, and is not replaced. {fix}") from None
         except OSError as error:
             raise _unwritable(file, error) from error
-        print_lines([f"{file}: the secret with the key id {_key_id(line)}."])
+        print_lines([f"{file}: the secret with the key id {key_id}."])
 
 
 @command.command(
@@ -166,11 +166,11 @@ def rotate(config: Path | None, *, force: bool) -> None:
     try:
         for older, newer in zip(files[:0:-1], files[-2::-1], strict=True):
             _replace(older, newer.read_bytes(), newer.stat().st_mtime)
-        line = f"{make_secret(secrets.token_bytes(SECRET_MINIMUM))}\n".encode()
+        line, key_id = _new_secret()
         _replace(files[0], line, None)
     except OSError as error:
         raise _unwritable(Path(str(error.filename or files[0])), error) from error
-    print_lines([f"{files[0]}: the new secret has the key id {_key_id(line)}. It signs from now on."])
+    print_lines([f"{files[0]}: the new secret has the key id {key_id}. It signs from now on."])
 
 
 def _described(verify: VerifySettings) -> Iterator[SecretFile]:
@@ -179,9 +179,11 @@ def _described(verify: VerifySettings) -> Iterator[SecretFile]:
         yield SecretFile(file=str(file), key_id=secret.id, use="verifies" if number else "signs and verifies", made=made)
 
 
-def _key_id(line: bytes) -> str:
+def _new_secret() -> tuple[bytes, str]:
+    """Return the line of a new secret, and its key id."""
+    line = f"{make_secret(secrets.token_bytes(SECRET_MINIMUM))}\n".encode()
     secret = read_secret(line)
-    return secret if isinstance(secret, str) else secret.id
+    return line, secret if isinstance(secret, str) else secret.id
 
 
 def _rights_of(file: Path, config: Path | None) -> tuple[int, int]:

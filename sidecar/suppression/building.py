@@ -8,7 +8,9 @@ a crash the work begins again.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from itertools import islice
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -168,19 +170,12 @@ def _joined(
     own: Iterable[tuple[str, set[Event]]], others: Iterator[tuple[str, Known]]
 ) -> Iterator[tuple[str, set[Event], Known]]:
     """Yield each address with what this node knows and what others know. Both are in the order of the addresses."""
-    other = next(others, None)
-    for address, events in own:
-        while other is not None and other[0] < address:
-            yield other[0], set(), other[1]
-            other = next(others, None)
-        if other is not None and other[0] == address:
-            yield address, events, other[1]
-            other = next(others, None)
-        else:
-            yield address, events, {}
-    while other is not None:
-        yield other[0], set(), other[1]
-        other = next(others, None)
+    none: Known = {}
+    of_own = ((address, events, none) for address, events in own)
+    of_others = ((address, set[Event](), known) for address, known in others)
+    for address, group in groupby(merge(of_own, of_others, key=itemgetter(0)), key=itemgetter(0)):
+        (_, events, known), *rest = group
+        yield address, events, rest[0][2] if rest else known
 
 
 def _pieces(values: Iterable[_T], size: int) -> Iterator[list[_T]]:

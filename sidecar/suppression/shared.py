@@ -4,7 +4,6 @@ The caller owns the transaction. Never reads the stream, and never decides which
 """
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -58,20 +57,6 @@ def known_of(rows: Iterable[tuple[str, str]]) -> dict[str, set[Event]]:
 def mark_erased(database: sqlite3.Connection, address: str) -> None:
     """Note that an address was erased: what the stream has about it from this node must not be restored."""
     database.executemany("INSERT OR REPLACE INTO unpublished VALUES (?, ?, 1)", [(kind, address) for kind in _KINDS])
-
-
-def count_unpublished(database: sqlite3.Connection) -> int:
-    """Return the number of states that have to be published."""
-    return int(database.execute("SELECT count(*) FROM unpublished").fetchone()[0])
-
-
-def count_by_node(database: sqlite3.Connection, now: int) -> Counter[str]:
-    """Return the number of entries by the nodes behind them."""
-    query = "SELECT nodes, count(*) FROM entry WHERE expires = 0 OR expires > ? GROUP BY nodes"
-    found = Counter[str]()
-    for nodes, count in database.execute(query, (now,)):
-        found.update(dict.fromkeys(nodes.split(), count))
-    return found
 
 
 def nodes_behind(entry: ListEntry, known: Mapping[str, Iterable[Event]]) -> tuple[str, ...]:

@@ -124,9 +124,12 @@ class Database:
         """Return what is shown of the other nodes; None without a fleet."""
         if (node := self.get_property(NODE)) is None:
             return None
-        unpublished = shared.count_unpublished(self._database)
-        by_node = dict(sorted(shared.count_by_node(self._database, now).items()))
-        return FleetCounts(node=node, unpublished=unpublished, by_node=by_node)
+        (unpublished,) = self._database.execute("SELECT count(*) FROM unpublished").fetchone()
+        by_node = Counter[str]()
+        query = "SELECT nodes, count(*) FROM entry WHERE expires = 0 OR expires > ? GROUP BY nodes"
+        for nodes, count in self._database.execute(query, (now,)):
+            by_node.update(dict.fromkeys(nodes.split(), count))
+        return FleetCounts(node=node, unpublished=unpublished, by_node=dict(sorted(by_node.items())))
 
     def count_expired(self, now: int) -> int:
         """Return the number of entries that have ended, and were not deleted yet."""

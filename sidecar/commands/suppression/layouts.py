@@ -69,29 +69,20 @@ def read_list(file: TextIO, *, reason: str) -> Iterator[HandChange | Omitted]:
             yield HandChange(action="add", address=address, reason=_reason(row) or reason, expires=_expires(row))
 
 
-def _names(head: str, delimiter: str) -> tuple[str, ...]:
-    row = next(csv.reader([head], delimiter=delimiter), [])
-    return tuple(name.strip().lower().replace("_", "").replace(" ", "") for name in row)
-
-
 def _csv_rows(begin: str, file: Iterable[str]) -> Iterator[tuple[str, _Row, str]]:
     """Yield the rows of CSV with a head line; without one, those of addresses, which a reason can follow."""
     delimiter = max(_DELIMITERS, key=begin.count)
-    names = _names(begin, delimiter)
+    head = next(csv.reader([begin], delimiter=delimiter), [])
+    names = tuple(name.strip().lower().replace("_", "").replace(" ", "") for name in head)
     has_head = any(name in _ADDRESS for name in names)
-    lines = _Lines(file if has_head else chain([begin], file), before=int(has_head))
+    if not has_head:
+        file, names, delimiter = chain([begin], file), ("address", "reason"), ","
+    lines = _Lines(file, before=int(has_head))
     try:
-        for cells in csv.reader(lines, delimiter=delimiter if has_head else ","):
-            if has_head:
-                row: _Row = dict(zip(names, map(unguarded, cells), strict=False))
-            else:
-                # What follows an address is its reason, and not another address.
-                row = (
-                    None
-                    if any(map(normal_key, cells[1:]))
-                    else dict(zip(("address", "reason"), map(unguarded, cells), strict=False))
-                )
-            yield f"line {lines.number}", row, lines.text
+        for cells in csv.reader(lines, delimiter=delimiter):
+            # What follows an address is its reason, and not another address.
+            is_none = not has_head and any(map(normal_key, cells[1:]))
+            yield f"line {lines.number}", None if is_none else dict(zip(names, map(unguarded, cells), strict=False)), lines.text
     except csv.Error as error:
         raise ValueError(f"it is no CSV: {error}") from error
 

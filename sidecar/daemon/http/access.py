@@ -58,9 +58,7 @@ class Access:
         # Not only with a "/" behind it: the router also takes a path with a line end for this one.
         if not path.startswith(SUPPRESSION):
             return None if self._is_unix or not self.tokens or role is not None else _unauthorized(_missing("reader"))
-        if method in _READING or path == CHECK:
-            return self._reading(role)
-        return self._changing(role)
+        return self._reading(role) if method in _READING or path == CHECK else self._changing(role)
 
     def find(self, text: str) -> AdminToken | None:
         """Return the token with a text."""
@@ -71,7 +69,10 @@ class Access:
 
     async def delay_wrong(self) -> None:
         """Count a wrong token, and delay its answer. Nothing else waits."""
-        self._count_wrong()
+        self._wrong += 1
+        if time.monotonic() >= self._log_at:
+            _LOG.warning(f"{counted(self._wrong, 'request')} over HTTP had a wrong token")
+            self._wrong, self._log_at = 0, time.monotonic() + _LOG_SECONDS
         await asyncio.sleep(WRONG_SECONDS)
 
     def _reading(self, role: Role | None) -> HTTPException | None:
@@ -89,12 +90,6 @@ class Access:
         if role is None:
             return _unauthorized(_missing("operator"))
         return HTTPException(403, "The reader's token cannot change anything: send the operator's.")
-
-    def _count_wrong(self) -> None:
-        self._wrong += 1
-        if time.monotonic() >= self._log_at:
-            _LOG.warning(f"{counted(self._wrong, 'request')} over HTTP had a wrong token")
-            self._wrong, self._log_at = 0, time.monotonic() + _LOG_SECONDS
 
 
 def _missing(role: Role) -> str:
