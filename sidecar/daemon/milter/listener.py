@@ -3,7 +3,6 @@
 Owns the socket's name, its mode and owner, and its end. Never accepts a connection; an engine does.
 """
 
-import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sidecar.core.settings.values import MilterSettings
-from sidecar.daemon.sockets import ListenError, SocketPath, private_path, resolve
+from sidecar.daemon.sockets import SocketPath, open_listening
 
 # Connections that wait while no worker accepts: a reload or a crash takes 100 ms, and busy MTAs open 1,000 a second.
 _BACKLOG = 1024
@@ -114,32 +113,5 @@ def seen_as_socket(descriptor: int) -> Iterator[socket.socket]:
 def listen(settings: MilterSettings) -> Listener:
     """Open the socket of the settings. Raise ListenError."""
     kind, _, where = settings.socket.partition(":")
-    if kind == "inet":
-        return Listener(_listen_inet(settings.socket), name=settings.socket)
-    one = socket.socket(socket.AF_UNIX)
-    try:
-        with private_path(settings, "milter") as private:
-            one.bind(str(private))
-            one.listen(_BACKLOG)
-    except BaseException:
-        one.close()
-        raise
-    return Listener(one, name=settings.socket, path=Path(where))
-
-
-def _listen_inet(shown: str) -> socket.socket:
-    one = None
-    try:
-        family, address = resolve(shown)
-        one = socket.socket(family)
-        # Closing connections of an earlier sidecar do not keep the port in use.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(address)
-        one.listen(_BACKLOG)
-    except OSError as error:
-        if one is not None:
-            one.close()
-        in_use = error.errno == errno.EADDRINUSE
-        fix = "stop what is listening there, or choose another port" if in_use else "choose an address of this machine"
-        raise ListenError(f"cannot listen on {shown}: {error.strerror}; {fix}") from error
-    return one
+    one = open_listening(settings, "milter", backlog=_BACKLOG)
+    return Listener(one, name=settings.socket, path=Path(where) if kind == "unix" else None)

@@ -25,7 +25,7 @@ from sidecar.daemon.process.child import FAILED, ignore_signals, receive_order, 
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.worker import ORPHAN_GRACE
 from sidecar.daemon.process.workers import OneProcess
-from sidecar.daemon.sockets import ListenError, SocketPath, private_path, resolve
+from sidecar.daemon.sockets import SocketPath, open_listening
 
 # An answer takes some seconds at most. The end of the program does not wait for it.
 RELOAD_GRACE = 10.0
@@ -34,6 +34,8 @@ STOP_GRACE = 1.0
 READY_WITHIN = 30.0
 # Some hundred sessions of 80 bytes.
 _SESSIONS_SIZE = 8192
+# Connections that wait while another process takes the place of this one.
+_BACKLOG = 128
 
 OpenList = Callable[[Settings], EditableList | None]
 
@@ -68,35 +70,13 @@ def open_admin_socket(settings: AdminSettings) -> Iterator[AdminSocket]:
     It is opened once, before root's rights are given up, and inherited by the process that serves it.
     """
     kind, _, where = settings.socket.partition(":")
-    with _bound(settings.socket) if kind == "inet" else socket.socket(socket.AF_UNIX) as one:
-        if kind == "unix":
-            with private_path(settings, "admin") as private:
-                one.bind(str(private))
-        one.listen()
+    with open_listening(settings, "admin", backlog=_BACKLOG) as one:
         path = SocketPath(Path(where)) if kind == "unix" else None
         try:
             yield AdminSocket(one, settings.socket, mmap.mmap(-1, _SESSIONS_SIZE) if settings.console else None)
         finally:
             if path is not None:
                 path.remove()
-
-
-def _bound(name: str) -> socket.socket:
-    try:
-        family, address = resolve(name)
-        # asyncio sends small answers at once (TCP_NODELAY) only if it knows that this is TCP: 0.5 ms instead of 44.
-        one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {name}: {error.strerror}; choose an address of this machine") from error
-    try:
-        # Connections of a former sidecar that are still closing do not keep the port.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(address)
-    except OSError as error:
-        one.close()
-        fix = "stop what is listening there, or choose another port for admin.socket"
-        raise ListenError(f"cannot listen on {name}: {error.strerror}; {fix}") from error
-    return one
 
 
 class AdminProcesses(OneProcess):
