@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -215,36 +215,22 @@ def show(config: Path | None, wanted: str, *, raw: bool, as_json: bool) -> None:
         with folder.used(), folder.quarantine.opened(file) as opened:
             shutil.copyfileobj(opened, sys.stdout.buffer)
         return
+    # None without a record, and for a damaged one.
+    record = None
     with folder.used():
         content = folder.quarantine.read(file, limit=_SHOWN_LIMIT)
-        line = _record_of(folder, message)
+        with suppress(FileNotFoundError, ValueError, RecursionError):
+            record = msgspec.json.decode(folder.quarantine.read(f"{message.name}.json", limit=_RECORD_LIMIT))
     if as_json:
         text = content.decode("utf-8", "replace")
-        print_json({"id": message.id, "file": file, "record": _parsed(line), "message": text})
+        print_json({"id": message.id, "file": file, "record": record, "message": text})
     else:
-        _print_message(line, content)
+        _print_message(record, content)
 
 
-def _record_of(folder: _Folder, message: KeptMessage) -> bytes:
-    """Return the line of the record, "null" if the message has none. Raise OSError."""
-    try:
-        return folder.quarantine.read(f"{message.name}.json", limit=_RECORD_LIMIT)
-    except FileNotFoundError:
-        return b"null"
-
-
-def _parsed(line: bytes) -> object:
-    """Return the record as JSON values, or None if it is damaged."""
-    try:
-        return msgspec.json.decode(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _print_message(line: bytes, content: bytes) -> None:
-    record = msgspec.json.format(msgspec.json.encode(_parsed(line)), indent=2)
+def _print_message(record: object, content: bytes) -> None:
     out = sys.stdout.buffer
-    out.write(printable_json(record) + b"\n\n")
+    out.write(printable_json(msgspec.json.format(msgspec.json.encode(record), indent=2)) + b"\n\n")
     for text in BytesIO(content):
         shown = text.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
         out.write("\t".join(map(printable, shown.split("\t"))).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""The table of entries: one written, one shown, and pages of those that are wanted, within a bound on the rows that are read.
+"""The rows of entries: one shown, and pages of those that are wanted, within a bound on the rows that are read.
 
 The caller owns the transaction.
 """
@@ -52,25 +52,6 @@ def page(database: sqlite3.Connection, wanted: ListQuery, now: int, limit: int) 
         return Page(entries=entries, after=entries[-1].address)
     last = database.execute(f"{read} LIMIT 1 OFFSET {_READ_LIMIT - 1}", values).fetchone()
     return Page(entries=entries, after=None if last is None else str(last[0]))
-
-
-def counts(database: sqlite3.Connection, now: int) -> dict[tuple[str, str], int]:
-    """Return the number of entries by source and reason; those of people have an empty reason."""
-    query = """SELECT source, CASE source WHEN 'reports' THEN reason ELSE '' END, count(*) FROM entry
-        WHERE expires = 0 OR expires > ? GROUP BY 1, 2"""
-    return {(source, reason): count for source, reason, count in database.execute(query, (now,))}
-
-
-def put(database: sqlite3.Connection, address: str, entry: ListEntry | None) -> bool:
-    """Write the entry of an address, or delete it. Return True if that changes it."""
-    old = database.execute("SELECT * FROM entry WHERE address = ?", (address,)).fetchone()
-    if entry is None:
-        database.execute("DELETE FROM entry WHERE address = ?", (address,))
-        return old is not None
-    if (row := row_of(address, entry)) == old:
-        return False
-    database.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    return True
 
 
 def row_of(address: str, entry: ListEntry) -> tuple[str | int, ...]:

@@ -55,7 +55,7 @@ class Lookup:
         if shared is None or opened is None or opened.settings is not settings:
             return True
         key = key_of(address)
-        return key is not None and shared.may_have(opened.key(key), opened.filter)
+        return key is not None and shared.may_have(opened.database.key(key), opened.filter)
 
     def find(self, settings: SuppressionSettings, address: str, now: int) -> ListEntry | None:
         """Return the entry of an address at a time. This can wait for the disk. Raise UnreadableListError."""

@@ -24,10 +24,6 @@ class OpenedList:
             self.filter = filter_of(self.database)
             stack.pop_all()
 
-    def key(self, address: str) -> str:
-        """Return an address in normal form as the database has it."""
-        return self.database.key(address)
-
     def find(self, address: str, now: int) -> ListEntry | None:
         """Return the entry of an address in normal form."""
         with database_faults(self.settings.database):

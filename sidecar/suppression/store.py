@@ -38,6 +38,7 @@ _ALL: Final = ListQuery()
 # KiB. Pages are filled one after the other; the index is sorted in parts of this size.
 _LOADING_CACHE: Final = 32 * 1024
 _NEW_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)"
+_NEW_ENTRY: Final = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)"
 # A trigger sees each statement that adds an entry. It is of one connection only.
 _TRIGGER: Final = "CREATE TEMP TRIGGER before_entry BEFORE INSERT ON main.entry BEGIN SELECT before_entry(NEW.address); END"
 
@@ -118,7 +119,9 @@ class Database:
 
     def counts(self, now: int) -> dict[tuple[str, str], int]:
         """Return the number of entries by source and reason; those of people have an empty reason."""
-        return listing.counts(self._database, now)
+        query = """SELECT source, CASE source WHEN 'reports' THEN reason ELSE '' END, count(*) FROM entry
+            WHERE expires = 0 OR expires > ? GROUP BY 1, 2"""
+        return {(source, reason): count for source, reason, count in self._database.execute(query, (now,))}
 
     def counts_of_fleet(self, now: int) -> FleetCounts | None:
         """Return what is shown of the other nodes; None without a fleet."""
@@ -228,7 +231,7 @@ class Database:
             if (entry := self._joint_entry(own, known, rules, now)) is not None:
                 entries.append(listing.row_of(address, entry))
         self._database.executemany(_NEW_EVENT, events)
-        self._database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", entries)
+        self._database.executemany(_NEW_ENTRY, entries)
 
     def load_state(self, progress: Iterable[Progress], fingerprint: str, *, now: int, given: int) -> None:
         """Add of which rules the list is, how far the journal was read, and that copies read all of the list again.
@@ -340,7 +343,13 @@ class Database:
 
     def _put_entry(self, address: str, entry: ListEntry | None, now: int, *, removed: bool = False) -> None:
         """Put an entry, and note the change. A removal is noted in any case: the database can be an older one, restored."""
-        if listing.put(self._database, address, entry) or removed:
+        old = self._database.execute("SELECT * FROM entry WHERE address = ?", (address,)).fetchone()
+        new = None if entry is None else listing.row_of(address, entry)
+        if new is None:
+            self._database.execute("DELETE FROM entry WHERE address = ?", (address,))
+        elif new != old:
+            self._database.execute(_NEW_ENTRY, new)
+        if new != old or removed:
             revisions.note(self._database, address, now)
 
     def _events(self, address: str) -> set[Event]:

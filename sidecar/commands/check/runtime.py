@@ -29,6 +29,7 @@ from sidecar.daemon.process.privileges import (
     become,
     check_only_root_writes,
     entered,
+    nearest,
     new_identity,
 )
 from sidecar.daemon.process.status import LOCK_NAME, is_running, read_status
@@ -115,11 +116,6 @@ def _is_within(path: Path, folders: Iterable[Path]) -> bool:
     return any(path.absolute().is_relative_to(each) for each in folders)
 
 
-def _nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    return next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
-
-
 def _trusted(settings: Settings, identity: Identity | None) -> Iterator[_Fault]:
     """Yield the folders that root does not create or write to, because another user can put another one in their place."""
     if os.geteuid() != 0:
@@ -135,7 +131,7 @@ def _trusted(settings: Settings, identity: Identity | None) -> Iterator[_Fault]:
                 yield _Fault("unusable_directory", key, f"If root starts the program, it ends: {text}.", fix, "warning")
         else:
             try:
-                with entered(_nearest(folder)):
+                with entered(nearest(folder)):
                     pass
             except UntrustedError as error:
                 fix = "Name the folder without the link, or let root make the link in a folder of root's own."
@@ -176,7 +172,7 @@ class Use:
 
     def _refusal(self, folder: Path) -> str | None:
         """Return why this user cannot write into a folder, or cannot create it; None if both is possible."""
-        there = _nearest(folder)
+        there = nearest(folder)
         if not os.path.isdir(there):  # noqa: PTH112 - a path that this user cannot reach raises no exception
             return f"{there} is no folder"
         if there == folder.absolute():
@@ -295,7 +291,7 @@ def _unix_socket(one: MilterSettings | AdminSettings, key: Sequence[str]) -> Ite
     path = Path(one.socket.removeprefix("unix:"))
     folder, user = path.parent, name_of_user(os.geteuid())
     if not os.path.isdir(folder):  # noqa: PTH112 - as above
-        what = "does not exist" if os.access(_nearest(folder), os.X_OK) else "cannot be reached by this user"
+        what = "does not exist" if os.access(nearest(folder), os.X_OK) else "cannot be reached by this user"
         fix = (
             f"Create it, with rights for the MTA to enter it, or let the service manager do it: RuntimeDirectory={folder.name}."
         )

@@ -16,7 +16,7 @@ from sidecar.commands.tail.filters import RecordFilter, make_filter
 from sidecar.commands.tail.view import LinePart, block_of, line_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.proof.values import Level
-from sidecar.core.records import TYPES, Logged, decode
+from sidecar.core.records import TYPES, Logged
 from sidecar.core.text import printable, printable_json
 from sidecar.fleet import is_stream, open_stream
 from sidecar.journal import JournalError
@@ -172,22 +172,13 @@ def _show_stream(log: Path, wanted: RecordFilter | None, lines: str, write: Writ
 def _show_fleet(stream: "StreamSource", wanted: RecordFilter | None, lines: str, write: Write, *, follow: bool) -> None:
     """Show the records of a fleet's stream: all or the last ones, and then the new ones."""
     if lines != _ALL:
-        newest = stream.newest(int(lines), lambda line: _is_wanted(line, wanted))
+        newest = stream.newest(int(lines), lambda line: _is_shown(next(entries([line])), wanted, others=wanted is None))
         _show(entries(newest), write)
         if not follow:
             return
     for entry in entries(stream.lines(follow=follow)):
         if _is_shown(entry, wanted):
             _show((entry,), write)
-
-
-def _is_wanted(line: Line, wanted: RecordFilter | None) -> bool:
-    if wanted is None:
-        return True
-    try:
-        return wanted(decode(line.text))
-    except ValueError:
-        return False
 
 
 def _tail(log: Path, wanted: RecordFilter | None, lines: str, write: Write, *, follow: bool) -> None:

@@ -142,9 +142,8 @@ def check_only_root_writes(folder: Path) -> None:
     A folder that does not exist passes, if only root can create it.
     """
     fix = 'name that user with user = "..." in the settings, or choose a folder that only root may change'
-    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
     try:
-        with entered(there, visit=_check_only_root_renames) as descriptor:
+        with entered(nearest(folder), visit=_check_only_root_renames) as descriptor:
             if folder.exists():
                 _check_only_root_creates(folder.absolute(), descriptor)
     except NotADirectoryError:
@@ -153,6 +152,11 @@ def check_only_root_writes(folder: Path) -> None:
         raise SetupError(f"root does not write into {folder}: {error}; {fix}") from error
     except OSError as error:
         raise SetupError(f"cannot look into {folder}: {error.strerror}; {fix}") from error
+
+
+def nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(one for one in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(one))
 
 
 def _check_only_root_renames(path: Path, descriptor: int) -> None:
