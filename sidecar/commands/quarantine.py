@@ -4,11 +4,12 @@ Owns the texts about messages. Their bytes are external data: they are shown esc
 """
 
 import errno
+import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -58,10 +59,7 @@ class _Folder:
         self.path = settings.quarantine_directory
         limits = settings.limits
         self.quarantine = Quarantine(self.path, size=limits.quarantine_size, age=limits.quarantine_age)
-        self._check_link()
-
-    def _check_link(self) -> None:
-        """Raise click.ClickException if another user can make root work in another folder, such as that of another sidecar."""
+        # That user could make root work in another folder, such as that of another sidecar.
         if os.geteuid() == 0 and self.path.is_symlink() and (owner := self.path.lstat().st_uid) != 0:
             user = name_of_user(owner)
             fix = f"Run the command as this user: sudo -u {user}."
@@ -257,9 +255,9 @@ def delete(config: Path | None, older_than: str | None, ids: tuple[str, ...], *,
     """
     if [bool(ids), older_than is not None, everything].count(True) != 1:
         raise click.UsageError("Name the messages: write their ids, or --older-than AGE, or --all.")
-    is_old = _older_than(older_than)
+    latest = math.inf if older_than is None else time.time() - _seconds_of(older_than)
     folder = _Folder(config)
-    wanted = folder.find(ids) if ids else [one for one in folder.messages() if is_old(one)]
+    wanted = folder.find(ids) if ids else [one for one in folder.messages() if one.arrived.timestamp() < latest]
     deleted: list[KeptMessage] = []
     freed = 0
     try:
@@ -272,14 +270,10 @@ def delete(config: Path | None, older_than: str | None, ids: tuple[str, ...], *,
         _print_deleted(deleted, freed, as_json=as_json)
 
 
-def _older_than(text: str | None) -> Callable[[KeptMessage], bool]:
-    if text is None:
-        return lambda _message: True
-    seconds = age(text)
-    if seconds is None:
+def _seconds_of(text: str) -> int:
+    if (seconds := age(text)) is None:
         raise click.BadParameter(f"{text!r} is no age; write one such as 90m, 12h, 7d or 2w.", param_hint="--older-than")
-    latest = time.time() - seconds
-    return lambda message: message.arrived.timestamp() < latest
+    return seconds
 
 
 def _print_deleted(deleted: Sequence[KeptMessage], freed: int, *, as_json: bool) -> None:

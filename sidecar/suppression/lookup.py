@@ -62,14 +62,15 @@ class Lookup:
         asked = time.monotonic()
         if not self.may_have(settings, address) or (key := key_of(address)) is None:
             return None
-        from sidecar.journal.database import StoreError  # noqa: PLC0415 - see the module
+        from sidecar.journal.database import StoreError, database_faults  # noqa: PLC0415 - see the module
 
         with self._lock:
             # Those that waited for a look-up that failed do not wait for another one, one after the other.
             if self._fault_at > asked:
                 raise UnreadableListError(self._fault)
             try:
-                return self._current(settings).find(key, now)
+                with database_faults(settings.database):
+                    return self._current(settings).database.find(key, now)
             except StoreError as error:
                 self._close()
                 self._fault_at, self._fault = time.monotonic(), str(error)
@@ -103,12 +104,12 @@ class Lookup:
 
 def problem_of(settings: SuppressionSettings) -> str | None:
     """Return why a list cannot be read, or None if it can be. This waits for the disk."""
-    from sidecar.journal.database import StoreError  # noqa: PLC0415 - see the module
+    from sidecar.journal.database import StoreError, database_faults  # noqa: PLC0415 - see the module
     from sidecar.suppression.opened import OpenedList  # noqa: PLC0415 - see the module
 
     try:
-        with closing(OpenedList(settings)) as opened:
-            opened.find("no-one@localhost", 0)
+        with database_faults(settings.database), closing(OpenedList(settings)) as opened:
+            opened.database.find("no-one@localhost", 0)
     except StoreError as error:
         return str(error)
     return None

@@ -83,10 +83,10 @@ class ServedList:
     def _read(self, ask: Callable[[Database], T]) -> T:
         """Ask the database. Open it again if another file has its name: a list that was made again, or restored."""
         try:
-            if self._opened is None or not self._opened.is_current():
-                self._close_database()
-                self._opened = OpenedList(self._list)
             with database_faults(self._list.database):
+                if self._opened is None or not self._opened.is_current():
+                    self._close_database()
+                    self._opened = OpenedList(self._list)
                 return ask(self._opened.database)
         except StoreError as error:
             self._close_database()
