@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from msgspec.structs import replace
 
@@ -75,15 +75,9 @@ class Supervisor:
             list_problem_of=suppression.problem_of,
             clock=clock,
         )
-        self._workers = Workers(
-            serve=partial(work, listener, suppression=suppression.known),
-            memory=memory,
-            start=start,
-            close_inherited=self._close_in_worker,
-            lost=self._lose,
-            selector=self._selector,
-            clock=clock,
-        )
+        parts: Any = {"start": start, "selector": self._selector, "clock": clock}
+        serve = partial(work, listener, suppression=suppression.known)
+        self._workers = Workers(serve=serve, memory=memory, close_inherited=self._close_in_worker, lost=self._lose, **parts)
         self._reload = Reload(
             replace(plan, handover=loader.take_handover()),
             sources,
@@ -95,15 +89,7 @@ class Supervisor:
             selector=self._selector,
             clock=clock,
         )
-        self._admin = AdminProcesses(
-            admin_socket,
-            memory,
-            suppression,
-            selector=self._selector,
-            close_inherited=self._close_in_admin,
-            start=start,
-            clock=clock,
-        )
+        self._admin = AdminProcesses(admin_socket, memory, suppression, close_inherited=self._close_in_admin, **parts)
         self._readers = [
             ReaderProcesses(one, selector=self._selector, close_inherited=self._close_in_reader, start=start, clock=clock)
             for one in readers
