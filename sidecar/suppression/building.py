@@ -30,7 +30,7 @@ from sidecar.suppression.rules import Event, Ruleset
 from sidecar.suppression.schema import row_of
 from sidecar.suppression.segments import Progress, SegmentReader
 from sidecar.suppression.shared import Known, StateRow
-from sidecar.suppression.sorting import EventSorter
+from sidecar.suppression.sorting import EventSorter, event_sorter
 from sidecar.suppression.states import without_later
 
 # Events of one address that are in memory at once, besides those that are kept. Addresses of one statement.
@@ -99,7 +99,7 @@ class Builder:
             with open_new(self._list) as database, PresentList(path, database.get_property("store")) as present:
                 # Retention deletes nothing that the new list has not read.
                 self._checkpoints.save(READER, Checkpoint(segments={}))
-                with database_faults(path), EventSorter(path.parent) as events:
+                with database_faults(path), event_sorter(path.parent) as events:
                     copied = self._copy(present, events) if copy else 0
                     progress = self._read_journal(events, database)
                     self._load(events, database, progress, states=present.states() if copy else ())
@@ -173,6 +173,7 @@ def _joined(
     none: Known = {}
     of_own = ((address, events, none) for address, events in own)
     of_others = ((address, set[Event](), known) for address, known in others)
+    # What this node knows is the first of a group, if it knows something.
     for address, group in groupby(merge(of_own, of_others, key=itemgetter(0)), key=itemgetter(0)):
         (_, events, known), *rest = group
         yield address, events, rest[0][2] if rest else known

@@ -5,10 +5,11 @@ Owns the temporary files. They have no names, so nothing of them is left after a
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from sidecar.suppression.rules import Event
 from sidecar.suppression.schema import Row
@@ -21,21 +22,24 @@ _STEPS: Final = 1_000_000
 _NO_NAME: Final = ""
 
 
-class EventSorter:
-    """Rows of events, in temporary files in `directory`. Use it as a context manager. Its methods raise sqlite3.Error."""
+@contextmanager
+def event_sorter(directory: Path) -> Iterator["EventSorter"]:
+    """Yield a sorter with temporary files in a directory. Raise sqlite3.Error."""
+    with closing(sqlite3.connect(_NO_NAME, isolation_level=None)) as database:
+        # The default is /var/tmp, which can be smaller. SQLite knows no other way; without this one it uses the default.
+        quoted = str(directory.absolute()).replace("'", "''")
+        database.execute(f"PRAGMA temp_store_directory = '{quoted}'")
+        database.execute(f"PRAGMA cache_size = -{_MEMORY}")
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("CREATE TABLE event (address, time, id, kind, word, expires, verified_ids)")
+        yield EventSorter(database)
 
-    def __init__(self, directory: Path) -> None:
-        self._database = sqlite3.connect(_NO_NAME, isolation_level=None)
-        try:
-            # The default is /var/tmp, which can be smaller. SQLite knows no other way; without this one it uses the default.
-            quoted = str(directory.absolute()).replace("'", "''")
-            self._database.execute(f"PRAGMA temp_store_directory = '{quoted}'")
-            self._database.execute(f"PRAGMA cache_size = -{_MEMORY}")
-            self._database.execute("PRAGMA journal_mode = OFF")
-            self._database.execute("CREATE TABLE event (address, time, id, kind, word, expires, verified_ids)")
-        except BaseException:
-            self._database.close()
-            raise
+
+class EventSorter:
+    """Rows of events. Its methods raise sqlite3.Error."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
         self.count = self.returned = 0
         """How many events were added, and how many `by_address` has returned."""
 
@@ -58,9 +62,3 @@ class EventSorter:
             # Not as `event_of`: these rows are of events.
             verified_ids = tuple(ids.split("\n")) if ids else ()
             yield Event(time=time, id=id_, kind=kind, word=word, expires=expires, verified_ids=verified_ids)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()

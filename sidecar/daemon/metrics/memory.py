@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from sidecar.core.records import Form
-from sidecar.daemon.metrics.reporters import ReporterMemory, Reporters
+from sidecar.daemon.metrics.reporters import SLOTS_BYTES, Reporters, totals_of
 from sidecar.daemon.metrics.series import CELL, CELLS
 
 # Four times the highest number of workers (64): older generations can still have open connections. Block 0 is the supervisor's.
@@ -28,7 +28,7 @@ class Memory:
         # The cell before the blocks has the number of blocks in use: pages that no one writes are not read either.
         self._cells = memoryview(mmap.mmap(-1, (1 + BLOCKS * CELLS) * _CELL_BYTES)).cast("Q")
         self._cells[0] = 1
-        self._reporters = ReporterMemory(BLOCKS)
+        self._reporters = memoryview(mmap.mmap(-1, BLOCKS * SLOTS_BYTES))
 
     def free(self, used: Iterable[int]) -> int:
         """Return the number of a block that is not `used`, or of the last one if all are.
@@ -49,11 +49,11 @@ class Memory:
 
     def reporters(self, number: int) -> Reporters:
         """Return the reporters of a block for the one worker that writes there."""
-        return self._reporters.block(number)
+        return Reporters(self._slots(number))
 
     def reporter_totals(self) -> Iterator[tuple[str, Form, int]]:
         """Yield reporter, form and number of reports, the sum of all blocks."""
-        yield from self._reporters.totals(self._cells[0])
+        return totals_of(map(self._slots, range(self._cells[0])))
 
     def publish(self, numbers: Mapping[tuple[str, ...], int]) -> None:
         """Set numbers of the supervisor, by name and label values."""
@@ -75,6 +75,9 @@ class Memory:
         totals = list(map(sum, zip(*blocks, strict=True)))
         totals[_LAST_WRITE] = max(block[_LAST_WRITE] for block in blocks)
         return totals
+
+    def _slots(self, number: int) -> memoryview:
+        return self._reporters[number * SLOTS_BYTES : (number + 1) * SLOTS_BYTES]
 
     def _block(self, number: int) -> memoryview:
         first = 1 + number * CELLS

@@ -1,13 +1,13 @@
 """The forms of reports by reporter: the one metric whose label comes from outside, in bounded shared memory.
 
-A worker has a block of slots, each with a name and a count for each form. The rarest reporter gives its slot to a new one, and
+A worker has slots, each with a name and a count for each form. The rarest reporter gives its slot to a new one, and
 its counts to the first slot, which stands for all others. A flood of names therefore displaces the rare ones only.
 """
 
-import mmap
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from threading import Lock
 from typing import Final
 
@@ -22,40 +22,27 @@ EXPOSED: Final = 64
 _NAME_BYTES: Final = 64
 _COUNTS: Final = struct.Struct(f"={len(FORMS)}Q")
 _SLOT_BYTES: Final = _NAME_BYTES + _COUNTS.size
-_BLOCK_BYTES: Final = SLOTS * _SLOT_BYTES
+SLOTS_BYTES: Final = SLOTS * _SLOT_BYTES
+"""Bytes of the slots of one worker."""
 
 
-class ReporterMemory:
-    """The blocks of all workers, from any process. It is made before the first fork."""
-
-    def __init__(self, blocks: int) -> None:
-        self._memory = memoryview(mmap.mmap(-1, blocks * _BLOCK_BYTES))
-
-    def block(self, number: int) -> "Reporters":
-        """Return a block for the one worker that writes there. It continues the counts that are there."""
-        return Reporters(self._slots(number))
-
-    def totals(self, blocks: int) -> Iterator[tuple[str, Form, int]]:
-        """Yield name, form and count of each reporter in the first blocks; those beyond `EXPOSED` are counted as others."""
-        totals: Counter[tuple[str, Form]] = Counter()
-        for number in range(blocks):
-            for name, counts in _read(self._slots(number)):
-                totals.update({(name, form): count for form, count in zip(FORMS, counts, strict=True)})
-        sums: Counter[str] = Counter()
-        for (name, _), count in totals.items():
-            sums[name] += count * (name != OTHER)
-        exposed = {name for name, count in sums.most_common(EXPOSED) if count}
-        kept: Counter[tuple[str, Form]] = Counter({(OTHER, form): 0 for form in FORMS})
-        for (name, form), count in totals.items():
-            kept[name if name in exposed else OTHER, form] += count
-        yield from ((name, form, kept[name, form]) for name in (*sorted(exposed), OTHER) for form in FORMS)
-
-    def _slots(self, number: int) -> memoryview:
-        return self._memory[number * _BLOCK_BYTES : (number + 1) * _BLOCK_BYTES]
+def totals_of(workers: Iterable[memoryview]) -> Iterator[tuple[str, Form, int]]:
+    """Yield name, form and count of each reporter in the slots of workers; those beyond `EXPOSED` are counted as others."""
+    totals: Counter[tuple[str, Form]] = Counter()
+    for name, counts in chain.from_iterable(map(_read, workers)):
+        totals.update({(name, form): count for form, count in zip(FORMS, counts, strict=True)})
+    sums: Counter[str] = Counter()
+    for (name, _), count in totals.items():
+        sums[name] += count * (name != OTHER)
+    exposed = {name for name, count in sums.most_common(EXPOSED) if count}
+    kept: Counter[tuple[str, Form]] = Counter({(OTHER, form): 0 for form in FORMS})
+    for (name, form), count in totals.items():
+        kept[name if name in exposed else OTHER, form] += count
+    yield from ((name, form, kept[name, form]) for name in (*sorted(exposed), OTHER) for form in FORMS)
 
 
 class Reporters:
-    """Counts of one worker, from any thread."""
+    """Counts of one worker, from any thread. They continue those that the slots have."""
 
     def __init__(self, slots: memoryview) -> None:
         self._slots = slots
