@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import click
-from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import in_time, in_units, printable, rfc3339
@@ -20,17 +19,6 @@ from sidecar.output.streams import print_json
 
 # The sidecar notes every 10 seconds that it has read everything.
 _LATE_SECONDS = 60
-
-
-class IndexStatus(Struct, frozen=True, kw_only=True):
-    """The index as `status --json` prints it. Times are RFC 3339, `size` is in bytes.
-
-    `newest` is the time of the newest record, and `caught_up` when all of the journal had been read last; null if never.
-    """
-
-    newest: str | None
-    caught_up: str | None
-    size: int
 
 
 @click.group(
@@ -64,12 +52,13 @@ def status(config: Path | None, *, as_json: bool) -> None:
     except (IndexUnavailableError, OSError) as error:
         raise click.ClickException(printable(f"{error}.")) from error
     late = int(time.time()) - position.caught_up
+    newest = rfc3339(int(position.newest)) if position.newest else None
     if as_json:
-        newest = rfc3339(int(position.newest)) if position.newest else None
+        # Null is never.
         caught_up = rfc3339(position.caught_up) if position.caught_up else None
-        print_json(IndexStatus(newest=newest, caught_up=caught_up, size=size))
+        print_json({"newest": newest, "caught_up": caught_up, "size": size})
     else:
-        newest = f"The newest record is from {rfc3339(int(position.newest))}." if position.newest else "It has no records."
+        newest = "It has no records." if newest is None else f"The newest record is from {newest}."
         click.echo(printable(f"{settings.index_file} has {in_units(size)}. {newest} {_words(position.caught_up, late)}"))
     if late > _LATE_SECONDS:
         raise click.exceptions.Exit(1)

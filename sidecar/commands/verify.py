@@ -4,23 +4,14 @@ import time
 from pathlib import Path
 
 import click
-from msgspec import Struct
 
 from sidecar.core.evaluate.delivery import read_stored
-from sidecar.core.evaluate.proofs import StoredProof, prove, stored_words
+from sidecar.core.evaluate.proofs import prove, stored_words
 from sidecar.core.text import printable
 from sidecar.output.help import Command
 from sidecar.output.messages import messages_argument, recipient_option, sender_option, stored_messages
 from sidecar.output.problems import config_option, require_utf8, settings_or_exit
 from sidecar.output.streams import print_json, print_lines
-
-
-class Verified(Struct, frozen=True, kw_only=True):
-    """The answer for one file; `verification` is None if it is no report."""
-
-    file: str
-    why: str
-    verification: StoredProof | None
 
 
 @click.command(
@@ -73,7 +64,7 @@ def command(  # noqa: PLR0913 - one for each option
             proof = prove(reading, message, settings.verify, to=recipient, now=time.time())
         is_proved = is_proved and proof is not None and all(one.verified != "none" for one in proof.recipients)
         if as_json:
-            print_json(Verified(file=name, why=reading.why, verification=proof))
+            print_json({"file": name, "why": reading.why, "verification": proof})
         else:
             print_lines([f"{name}: {printable(reading.why)}", *(f"  {line}" for line in stored_words(proof))])
     context.exit(0 if is_proved else 1)

@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import Final
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.config.diff.trial import TextTrial, try_domains
@@ -37,19 +36,14 @@ class TrialError(Exception):
     """A trial has no result; the text is a plain sentence, without a full stop."""
 
 
-class _Order(Struct, frozen=True, kw_only=True):
-    """What the process gets. `descriptor` is that of the table of the domains in use."""
-
-    settings: Settings
-    descriptor: int
-    text: str
-    file: str
+_Order = tuple[Settings, int, str, str]
+"""What the process gets: the settings without their domains, the descriptor of the table of these, the text and its file."""
 
 
 def run_trial(settings: Settings, text: str, file: str) -> TextTrial:
     """Return what a text would change. Raise TrialError."""
     table = table_of(settings.domains)
-    order = _Order(settings=replace(settings, domains=()), descriptor=table.descriptor, text=text, file=file)
+    order: _Order = replace(settings, domains=()), table.descriptor, text, file
     # The program can be installed where Python does not look by itself.
     start = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
     command = [sys.executable, "-c", start]
@@ -93,6 +87,7 @@ def main() -> None:
     signal.alarm(int(SECONDS) + 5)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     order: _Order = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by this program, over a pipe
-    settings = replace(order.settings, domains=DomainTable(order.descriptor))
+    settings, descriptor, text, file = order
+    settings = replace(settings, domains=DomainTable(descriptor))
     records = _recorded(settings, time.monotonic() + _RECORD_SECONDS)
-    sys.stdout.buffer.write(msgspec.json.encode(try_domains(settings, order.text, order.file, records)))
+    sys.stdout.buffer.write(msgspec.json.encode(try_domains(settings, text, file, records)))
