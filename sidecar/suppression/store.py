@@ -8,13 +8,12 @@ A reader needs one B-tree probe for an address: `entry` is keyed by it, and has 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import log
@@ -43,14 +42,6 @@ _NEW_ENTRY: Final = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)"
 _TRIGGER: Final = "CREATE TEMP TRIGGER before_entry BEFORE INSERT ON main.entry BEGIN SELECT before_entry(NEW.address); END"
 
 _LOG = log.get("suppression")
-
-
-class FleetCounts(Struct, frozen=True, kw_only=True):
-    """This node, the states that other nodes do not have yet, and the number of entries by the nodes behind them."""
-
-    node: str
-    unpublished: int
-    by_node: Mapping[str, int]
 
 
 class Database:
@@ -123,8 +114,11 @@ class Database:
             WHERE expires = 0 OR expires > ? GROUP BY 1, 2"""
         return {(source, reason): count for source, reason, count in self._database.execute(query, (now,))}
 
-    def counts_of_fleet(self, now: int) -> FleetCounts | None:
-        """Return what is shown of the other nodes; None without a fleet."""
+    def counts_of_fleet(self, now: int) -> dict[str, Any] | None:
+        """Return this node, the states that other nodes do not have yet, and the number of entries by the nodes behind them.
+
+        None without a fleet.
+        """
         if (node := self.get_property(NODE)) is None:
             return None
         (unpublished,) = self._database.execute("SELECT count(*) FROM unpublished").fetchone()
@@ -132,7 +126,7 @@ class Database:
         query = "SELECT nodes, count(*) FROM entry WHERE expires = 0 OR expires > ? GROUP BY nodes"
         for nodes, count in self._database.execute(query, (now,)):
             by_node.update(dict.fromkeys(nodes.split(), count))
-        return FleetCounts(node=node, unpublished=unpublished, by_node=dict(sorted(by_node.items())))
+        return {"node": node, "unpublished": unpublished, "by_node": dict(sorted(by_node.items()))}
 
     def count_expired(self, now: int) -> int:
         """Return the number of entries that have ended, and were not deleted yet."""

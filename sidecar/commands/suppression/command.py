@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from msgspec.structs import asdict
 
 from sidecar.commands.suppression.alone import erase, rebuild
 from sidecar.commands.suppression.changing import add, import_list, remove
@@ -208,7 +207,7 @@ def stats(config: Path | None, *, as_json: bool) -> None:
     whole, settings = list_settings(config)
     with opened(settings) as database:
         counts, counters, fleet = database.counts(now()), database.counters(), database.counts_of_fleet(now())
-    shared = None if fleet is None else asdict(fleet) | _difference(whole)
+    shared = None if fleet is None else fleet | _difference(whole)
     journal = dict(sorted(counters.items()))
     if as_json:
         entries = [{"source": source, "reason": reason, "count": count} for (source, reason), count in sorted(counts.items())]
