@@ -1,4 +1,4 @@
-"""UNIX sockets that this program listens on: their private path, their rights, their public path, its removal, their users.
+"""The sockets that this program listens on: their opening, and of UNIX sockets the paths, the rights, the removal, the users.
 
 Owns these paths. Never accepts a connection.
 """
