@@ -9,7 +9,7 @@ import click
 from sidecar.core.settings.settings import Settings
 from sidecar.core.text import in_time, in_units, printable, rfc3339
 from sidecar.journal.database import remove_log
-from sidecar.journal.index import IndexUnavailableError, open_index
+from sidecar.journal.index import open_index
 from sidecar.journal.index.follower import IndexFollower
 from sidecar.journal.index.keeping import IndexBusyError, locked
 from sidecar.journal.index.store import ask_for_rebuild
@@ -45,12 +45,9 @@ def command() -> None:
 def status(config: Path | None, *, as_json: bool) -> None:
     """Show how far the index has read the journal, and its size."""
     settings = _settings(config)
-    try:
-        with closing(open_index(settings)) as index:
-            position = index.position()
-        size = settings.index_file.stat().st_size
-    except (IndexUnavailableError, OSError) as error:
-        raise click.ClickException(printable(f"{error}.")) from error
+    with closing(open_index(settings)) as index:
+        position = index.position()
+    size = settings.index_file.stat().st_size
     late = int(time.time()) - position.caught_up
     newest = rfc3339(int(position.newest)) if position.newest else None
     if as_json:

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from sidecar.core.settings.settings import Settings
+from sidecar.core.text import OperatorError
 from sidecar.journal import JournalError
 from sidecar.journal.database import DamagedError, StoreError, database_faults, file_of
 from sidecar.journal.index import totals
@@ -31,8 +32,8 @@ _ANSWER_SECONDS: Final = 2.0
 T = TypeVar("T")
 
 
-class IndexUnavailableError(Exception):
-    """The index cannot be read; the text is one plain sentence for the operator, without a full stop."""
+class IndexUnavailableError(OperatorError):
+    """The index cannot be read."""
 
 
 class FoundRecord(Struct, frozen=True, kw_only=True):
