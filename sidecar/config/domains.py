@@ -14,6 +14,7 @@ import msgspec
 
 from sidecar.config.files import Document, UnreadableError, read_content
 from sidecar.config.findings import Findings, Kind
+from sidecar.config.places import Place
 from sidecar.config.readers import Reader, T, WrongValue, flag, list_of, log_mode, networks, text, unused_duration
 from sidecar.config.tables import Table, table_of_file
 from sidecar.core.evaluate.spelling import is_json
@@ -117,7 +118,7 @@ def _over(earlier: DomainEntry, later: DomainEntry, findings: Findings) -> Domai
 def read_domains(document: Document, findings: Findings, nodes: Nodes | None = None) -> Entries:
     """Read one listener domains file. Return the correct entries, and add to `nodes`."""
     found: Entries = {}
-    shapes: _Shapes = {}
+    shapes = _Shapes()
     for listener, table, name in _named(document, findings):
         entry = _entry(listener or "", table, name, shapes)
         if listener is None or entry is None:
@@ -185,8 +186,34 @@ def _listener(listeners: Table, spelled: str) -> str | None:
 # The domain of an entry whose name no address has.
 _UNMATCHED: Final = "\0"
 
-_Shapes = dict[tuple[tuple[str, int], ...], dict[str, tuple[str, int]]]
-"""What entries whose keys are on the same lines, counted from their first one, share in memory."""
+
+class _Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What entries of the same text share, see `DomainEntry`."""
+
+    steps: Mapping[str, tuple[str, int]]
+    trues: tuple[str, ...]
+    fields: Mapping[str, Any]
+
+
+class _Shapes(msgspec.Struct):
+    """The shapes of tables by the places that they share, and the steps of all tables, which need less memory together."""
+
+    by_body: dict[Place, _Shape] = {}
+    steps: dict[tuple[tuple[str, int], ...], dict[str, tuple[str, int]]] = {}
+
+    def of(self, table: Table, name: str) -> _Shape:
+        """Return the shape of the table of a domain. Tables of the same text without a finding have the same one."""
+        body, before = table.place.body, table.findings.count
+        fields = _fields(table, name)
+        first = table.place.line
+        steps = (("", 0), *[(key, table.place.at(key).line - first) for key in fields])
+        if (shared := self.steps.get(steps)) is None:
+            shared = self.steps[steps] = {key: (table.file, step) for key, step in steps}
+        trues = tuple([key for key in REPORT_KEYS if table.values.get(key) is True])
+        shape = _Shape(steps=shared, trues=trues, fields=fields)
+        if body is not None and table.findings.count == before:
+            self.by_body[body] = shape
+        return shape
 
 
 def _entry(listener: str, domains: Table, name: str, shapes: _Shapes) -> DomainEntry | None:
@@ -194,15 +221,19 @@ def _entry(listener: str, domains: Table, name: str, shapes: _Shapes) -> DomainE
     if not isinstance(values, dict):
         _note_no_table(domains, name, shown(values))
         return None
-    table = Table(domains.findings, domains.file, values, domains.place.at(name), domains.path_of(name))
-    fields = _fields(table, name)
-    domain = _domain(name)
-    trues = tuple([key for key in REPORT_KEYS if values.get(key) is True])
-    place, first = table.place, table.place.line
-    steps = (("", 0), *[(key, place.at(key).line - first) for key in fields])
-    if (shared := shapes.get(steps)) is None:
-        shared = shapes[steps] = {key: (table.file, step) for key, step in steps}
-    return DomainEntry(listener=listener, domain=domain, path=table.path, line=first, steps=shared, trues=trues, **fields)
+    place, path = domains.place.at(name), domains.path_of(name)
+    shape = None if place.body is None else shapes.by_body.get(place.body)
+    if shape is None:
+        shape = shapes.of(Table(domains.findings, domains.file, values, place, path), name)
+    return DomainEntry(
+        listener=listener,
+        domain=_domain(name),
+        path=path,
+        line=place.line,
+        steps=shape.steps,
+        trues=shape.trues,
+        **shape.fields,
+    )
 
 
 def _domain(name: str) -> str:

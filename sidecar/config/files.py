@@ -17,6 +17,7 @@ from typing import Any, Final
 import tomli
 from msgspec import Struct
 
+from sidecar.config.alike import alike_tables
 from sidecar.config.places import Place, Repeat, TooDeepError, json_places, toml_places
 from sidecar.core.settings.values import Source, Stamp
 from sidecar.core.text import in_units, printable, shown, written
@@ -42,7 +43,7 @@ _COMMENT: Final = re.compile(
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """The values of a file; `repeats` are its repeated JSON keys."""
+    """The values of a file; `repeats` are its repeated JSON keys. Tables with the same body share a dict: do not change it."""
 
     file: str
     values: dict[str, Any]
@@ -96,8 +97,7 @@ def unreadable(sources: Iterable[Source]) -> Iterator[Path]:
 def parsed(text: str, file: str, *, is_json: bool) -> Document:
     """Parse the text of a file. JSON can have comments. Raise UnreadableError."""
     try:
-        text, values = _json_values(text) if is_json else (text, _values(text, is_json=False))
-        place, repeats = json_places(text) if is_json else (toml_places(text), [])
+        values, place, repeats = _from_json(text) if is_json else _from_toml(text)
     except TooDeepError as error:
         raise UnreadableError(f"{error}.", "Use no more levels than the settings have.", error.lineno) from None
     if values == []:
@@ -105,6 +105,16 @@ def parsed(text: str, file: str, *, is_json: bool) -> Document:
     if not isinstance(values, dict):
         raise UnreadableError(f"{shown(values)} is not a table.", "Put everything in { }.", line=1)
     return Document(file=file, values=values, place=place, repeats=repeats)
+
+
+def _from_json(text: str) -> tuple[Any, Place, list[Repeat]]:
+    text, values = _json_values(text)
+    return values, *json_places(text)
+
+
+def _from_toml(text: str) -> tuple[Any, Place, list[Repeat]]:
+    values, place = alike_tables(text) or (_values(text, is_json=False), toml_places(text))
+    return values, place, []
 
 
 def stamp_of(path: Path) -> Stamp | None:

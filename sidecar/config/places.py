@@ -66,19 +66,34 @@ _NOTHING: Final[Mapping[str | int, "Place"]] = MappingProxyType({})
 class Place:
     """The line of a key, from 1, and the places inside its value: by key in a table, by index in a list.
 
-    Items on the same line as their list have no place.
+    Items on the same line as their list have no place. A place with a `body` has the places inside of that one, as many lines
+    later as itself is: many tables can have the same body.
     """
 
-    __slots__ = ("inner", "line")
+    # A large file has millions of places, and most are empty.
+    __slots__ = ("_inner", "line")
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, body: "Place | None" = None) -> None:
         self.line = line
-        # A large file has millions of places, and most are empty.
-        self.inner: Mapping[str | int, Place] = _NOTHING
+        self._inner: Mapping[str | int, Place] | Place = _NOTHING if body is None else body
+
+    @property
+    def body(self) -> "Place | None":
+        """The place that has the places inside."""
+        return self._inner if isinstance(self._inner, Place) else None
+
+    @property
+    def inner(self) -> "Mapping[str | int, Place]":
+        """The places inside."""
+        own = self._inner
+        return {key: self.at(key) for key in own.inner} if isinstance(own, Place) else own
 
     def at(self, key: str | int) -> "Place":
         """Return the place of `key`, or this place if `key` has none."""
-        return self.inner.get(key, self)
+        if (body := self.body) is None:
+            return self.inner.get(key, self)
+        found = body.at(key)
+        return self if found is body else Place(self.line + found.line - body.line, found)
 
     def enter(self, parts: list[str], line: int) -> "Place":
         """Return the place of a dotted key; create it at `line`. Raise TooDeepError."""
@@ -89,13 +104,13 @@ class Place:
             place = place.inner.get(part) or place.put(part, line)
         return place
 
-    def put(self, key: str | int, line: int) -> "Place":
+    def put(self, key: str | int, line: int, body: "Place | None" = None) -> "Place":
         """Create the place of `key`."""
-        made = Place(line)
-        if isinstance(self.inner, dict):
-            self.inner[key] = made
+        made = Place(line, body)
+        if isinstance(self._inner, dict):
+            self._inner[key] = made
         else:
-            self.inner = {key: made}
+            self._inner = {key: made}
         return made
 
 
