@@ -10,6 +10,7 @@ from typing import Final
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.tables import Table
 from sidecar.core.names import HIGHEST_PORT, split_endpoint
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER, Where
 from sidecar.core.text import in_units, quoted
@@ -99,9 +100,9 @@ def _note_missing_packages(settings: Settings, table: Table) -> None:
 def _listeners(settings: Settings) -> dict[str, Where | None]:
     """Return each listener that has settings of its own, and one place where they are."""
     places = {listener: hosts.where for listener, hosts in settings.listener_relay_hosts.items()}
-    for entry in settings.domains:
-        if entry.listener not in places and entry.listener != ANY_LISTENER:
-            places[entry.listener] = entry.where("")
+    for listener, domains in table_of(settings.domains).listeners.items():
+        if listener not in places and listener != ANY_LISTENER and (first := next(iter(domains.values()), None)):
+            places[listener] = first.where("")
     return places
 
 

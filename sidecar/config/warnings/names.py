@@ -123,14 +123,19 @@ def note_shadows(by_listener: Mapping[str, Mapping[str, DomainEntry]], findings:
 
 
 def _note_shadowed(domains: Mapping[str, DomainEntry], findings: Findings) -> None:
-    wildcards = {domain[2:]: entry for domain, entry in domains.items() if domain.startswith("*.")}
-    noted: set[str] = set()
-    for domain, entry in domains.items() if wildcards else ():
+    wildcards = {domain[2:]: domains[domain] for domain in domains if domain.startswith("*.")}
+    noted, parents_seen = set[str](), set[str]()
+    for domain in domains if wildcards else ():
+        # The names above two domains are the same if the longest of them is.
+        _, _, parent = domain.partition(".")
+        if parent in parents_seen:
+            continue
+        parents_seen.add(parent)
         missed = {name: found for name, found in missed_names(domain, domains, wildcards).items() if name not in noted}
         noted.update(missed)
         for wildcard in dict.fromkeys(found.domain for found in missed.values()):
             names = [name for name, found in missed.items() if found.domain == wildcard]
-            findings.warn(_SHADOWED, entry.where(""), wildcard=domains[wildcard].where(""), names=_some(names))
+            findings.warn(_SHADOWED, domains[domain].where(""), wildcard=domains[wildcard].where(""), names=_some(names))
 
 
 def missed_names(

@@ -126,15 +126,23 @@ class ListenerDomains(Mapping[str, DomainEntry]):
         self._shapes: dict[int, DomainEntry] = {}
 
     def __getitem__(self, domain: str) -> DomainEntry:
-        # A character that no domain in the table can have becomes a question mark.
-        value = self._reader.get(self._prefix + domain[: -_LONGEST - 1 : -1].encode("ascii", "replace")) or _NO_ENTRY
-        shape, line = _ENTRY.unpack_from(value)
+        shape, line = self._stored(domain)
         if shape == _NO_SHAPE:
             raise KeyError(domain)
         return self._entry(shape, line, domain)
 
+    def _stored(self, domain: str) -> tuple[int, int]:
+        """Return the shape and the line of an entry; `_NO_SHAPE` for none."""
+        # A character that no domain in the table can have becomes a question mark.
+        value = self._reader.get(self._prefix + domain[: -_LONGEST - 1 : -1].encode("ascii", "replace")) or _NO_ENTRY
+        shape, line = _ENTRY.unpack_from(value)
+        return shape, line
+
     def __iter__(self) -> Iterator[str]:
         return (name[1].decode() for name in re.finditer(rb"([^\n]*)\n", self._reader.get(LISTED + self._number)))
+
+    def __contains__(self, domain: object) -> bool:
+        return isinstance(domain, str) and self._stored(domain)[0] != _NO_SHAPE
 
     def __len__(self) -> int:
         return self._part.size
@@ -223,6 +231,9 @@ class ChangedDomains(ListenerDomains):
 
     def __iter__(self) -> Iterator[str]:
         return chain(self._before, self._added)
+
+    def __contains__(self, domain: object) -> bool:
+        return domain in self._changed or domain in self._before
 
     def __len__(self) -> int:
         return len(self._before) + len(self._added)
