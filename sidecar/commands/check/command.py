@@ -14,6 +14,7 @@ from sidecar.commands.check.runtime import runtime_findings
 from sidecar.config import Reading
 from sidecar.core.findings import Finding
 from sidecar.core.networks import texts
+from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.text import counted
@@ -111,8 +112,9 @@ def _summary(findings: Sequence[Finding], settings: Settings | None) -> str:
 
 
 def _loaded(settings: Settings) -> str:
-    listeners = {entry.listener for entry in settings.domains} - {ANY_LISTENER}
-    own = sum(entry.listener != ANY_LISTENER for entry in settings.domains)
+    by_listener = table_of(settings.domains).listeners
+    listeners = [listener for listener, domains in by_listener.items() if domains and listener != ANY_LISTENER]
+    own = sum(len(by_listener[listener]) for listener in listeners)
     apart = f" ({own:,} of them for {counted(len(listeners), 'listener')} only)" if own else ""
     lists = (settings.relay_hosts, *settings.listener_relay_hosts.values())
     hosts = sum(len(texts(networks.networks)) for networks in lists)
