@@ -4,7 +4,7 @@ Owns the rules. Never reads a file, a clock or a socket, and has no state.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 
@@ -22,6 +22,9 @@ WILDCARD = "*"
 # Domains that send. The networks of an entry with a thousand of them need some 100 kB.
 _SENDERS_KEPT = 1024
 
+# Peers and their reasons, at some 500 bytes.
+_PEERS_KEPT = 1024
+
 _PERMISSIONS = ("relay_to", "relay_from", "relay_from_authz", "log_oob", "log_arf")
 _REPORT_WORDS = {"log_oob": "bounce reports", "log_arf": "feedback reports"}
 _MODE_WORDS = {LogMode.LOG_THEN_RELAY: "logs them and relays them", LogMode.LOG_THEN_DROP: "logs them and drops them"}
@@ -35,15 +38,19 @@ class RelayHosts:
     def __init__(self, setting: NetworkList) -> None:
         self._networks = Networks(setting.networks)
         self._setting = setting
+        # Asked at connect and for each recipient: to spell an address takes as long as to decide.
+        self._presence = lru_cache(_PEERS_KEPT)(self._made_presence)
+        self.absence = lru_cache(_PEERS_KEPT)(self._made_absence)
 
     def reason(self, peer: IPAddress) -> Because | None:
         """Return why `peer` is a relay host, or None if it is not."""
-        if (network := self._networks.find(peer)) is None:
-            return None
-        place = "in the default relay_hosts" if self._setting.where is None else "in relay_hosts"
-        return because(f"{peer} is a relay host: {network.text} is {place}", self._setting.where, network.text)
+        return None if (network := self._networks.find(peer)) is None else self._presence(peer, network.text)
 
-    def absence(self, peer: IPAddress) -> Because:
+    def _made_presence(self, peer: IPAddress, network: str) -> Because:
+        place = "in the default relay_hosts" if self._setting.where is None else "in relay_hosts"
+        return because(f"{peer} is a relay host: {network} is {place}", self._setting.where, network)
+
+    def _made_absence(self, peer: IPAddress) -> Because:
         """Return the reason that `peer` is no relay host, with the place of the list."""
         return because(f"{peer} is not in relay_hosts", self._setting.where)
 
