@@ -113,6 +113,8 @@ def encode(*records: Record) -> bytes:
     `original_message` is cut where its JSON would have more bytes than 1.5 times `size` and 256 kB. The records of a message
     share their feedback report: its JSON is made once.
     """
+    if len(records) == 1 and records[0].feedback_report is None:
+        return printable_json(_ENCODER.encode_lines(records))
     lines: list[bytes] = []
     encoded: tuple[ArfReport, bytes] | None = None
     for _, group in groupby(records, lambda record: id(record.feedback_report)):

@@ -5,6 +5,7 @@ Owns which records belong to which verdict, and what `compat = "kumomta"` change
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import takewhile
 
 from msgspec import Raw
@@ -189,6 +190,8 @@ def _received(
         (complaining if result.logged_as == "arf" else recipients).append(proved)
         if result.logged_as == "oob":
             bounced.append(proved)
+    if not complaining and not bounced:
+        return tuple(receptions(facts, recipients, size=message.size))
     original = _original(answer, reading, original_headers)
     complaints = receptions(
         facts, complaining, size=message.size, report=reading.arf, original=original, derived=reading.derived
@@ -212,15 +215,17 @@ def _original(answer: MessageAnswer, reading: ReportReading, wanted: tuple[str, 
 
 def exceeds_records(answer: MessageAnswer, reading: ReportReading) -> bool:
     """Return True if a bounce report makes more records than `OOB_RECORDS_LIMIT` allows."""
+    if reading.oob is None:
+        return False
     reporting = sum(result.logged_as == "oob" for result in answer.results)
-    if reading.oob is None or reporting < 2:  # noqa: PLR2004 - the records of one recipient have a limit of their own
+    if reporting < 2:  # noqa: PLR2004 - the records of one recipient have a limit of their own
         return False
     return reporting * sum(entry.action == "failed" for entry in reading.oob.per_recipient) > OOB_RECORDS_LIMIT
 
 
 def repeats_too_much(records: Sequence[Record]) -> bool:
     """Return True if the records of a report have more bytes for its further recipients than `REPEATED_LIMIT` allows."""
-    return sum(_repeated(records, kind) for kind in ("OOB", "Feedback")) > REPEATED_LIMIT
+    return len(records) > 1 and sum(_repeated(records, kind) for kind in ("OOB", "Feedback")) > REPEATED_LIMIT
 
 
 def _repeated(records: Sequence[Record], kind: RecordType) -> int:
@@ -251,9 +256,13 @@ def _rejected(verdict: Reject | Tempfail, disposition: Disposition) -> Dispositi
 
 def _response(reply: Reply, command: str) -> Response:
     """Return a reply as records have it, with the SMTP command that it answers."""
-    class_, subject, detail = map(int, reply.enhanced.split("."))
-    enhanced = EnhancedCode(class_=class_, subject=subject, detail=detail)
-    return Response(code=reply.code, enhanced_code=enhanced, content=reply.text, command=command)
+    return Response(code=reply.code, enhanced_code=_enhanced(reply.enhanced), content=reply.text, command=command)
+
+
+@lru_cache(maxsize=64)  # as many as there are replies, at most
+def _enhanced(code: str) -> EnhancedCode:
+    class_, subject, detail = map(int, code.split("."))
+    return EnhancedCode(class_=class_, subject=subject, detail=detail)
 
 
 def _as_kumomta(record: Record, *, recipient: str | list[str]) -> Record:
