@@ -8,6 +8,7 @@ connection is kept with its context.
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from logging import DEBUG
 from typing import Any
 
 from msgspec.structs import replace
@@ -203,7 +204,7 @@ class Adapter:
             except Exception as error:  # noqa: BLE001 - the guard
                 result = error
             else:
-                if result.decision is not None:
+                if result.decision is not None and _LOG.is_enabled_for(DEBUG):
                     _log_decision(result.decision, session)
                 if result.verdict == UNJUDGED:
                     self._warn_once(_UNJUDGED)
@@ -248,7 +249,7 @@ def _log_fault(step: Step, session: Session, error: Exception) -> None:
 
 
 def _log_decision(decision: Decision, session: Session) -> None:
-    # At debug level only: the journal has a record of each decision.
+    # The journal has a record of each decision.
     _LOG.debug(
         f"{decision.stage}: {decision.action}",
         disposition=decision.disposition.value,
