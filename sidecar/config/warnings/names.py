@@ -148,10 +148,11 @@ def missed_names(
     missed: dict[str, DomainEntry] = {}
     wildcard: DomainEntry | None = None
     for parent, name in pairwise(reversed([*parents(domain)])):
-        wildcard = wildcards.get(parent, wildcard)
+        if (wildcard := wildcards.get(parent, wildcard)) is None:
+            continue
         if name in domains:
             missed, wildcard = {}, None
-        elif wildcard is not None:
+        else:
             missed[name] = wildcard
     return missed
 
