@@ -33,6 +33,9 @@ LOAD_WITHIN: Final = 300.0
 # Warnings get their own time: nothing depends on them.
 WARN_WITHIN: Final = 300.0
 
+# Nothing waits for warnings: loaders of other nodes on this machine, and workers, get the CPU first.
+_NICENESS: Final = 10
+
 _LOADED: Final = b"loaded"
 _WARNINGS: Final = b"warnings"
 _SIZE: Final = 16
@@ -163,7 +166,10 @@ def _work(config: Path | None, control: socket.socket, *, candidate: bool, known
         table = table_of(() if settings is None else settings.domains)
         if settings is not None:
             loaded = replace(loaded, settings=replace(settings, domains=()))
-        socket.send_fds(control, [_LOADED], [_in_memory("settings", pickle.dumps(loaded)), table.descriptor])
+        memories = [_in_memory("settings", pickle.dumps(loaded)), table.descriptor]
+        with suppress(OSError):  # the unit of an earlier version forbids it
+            os.nice(_NICENESS)
+        socket.send_fds(control, [_LOADED], memories)
         signal.setitimer(signal.ITIMER_REAL, WARN_WITHIN + _ALARM_AFTER)
         if settings is not None:
             socket.send_fds(control, [_WARNINGS], [_in_memory("warnings", pickle.dumps(reading.warnings()))])

@@ -57,6 +57,16 @@ def test_unchanged_domains_are_passed_on(tmp_path: Path, monkeypatch: pytest.Mon
     second.abandon()
 
 
+def test_warnings_leave_the_cpu_to_others(tmp_path: Path) -> None:
+    """Once the settings are passed on, the process has a lower priority than this one: nothing waits for it."""
+    loader = Loader(config(tmp_path))
+    loader.wait()
+    assert os.getpriority(os.PRIO_PROCESS, loader.pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    assert loader.receive()
+    assert loader.receive() is None
+    assert loader.reap() is None
+
+
 def test_settings_with_errors_are_passed_as_findings(tmp_path: Path) -> None:
     path = config(tmp_path, '["a.com"]\nrelay_too = true\nttl = 5\n')
     loader = Loader(path)
