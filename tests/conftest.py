@@ -17,6 +17,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from sidecar import log
+from tests import preloaded
 from tests.forked import Forks, forks
 from tests.mta.places import RUN_DIRECTORY
 
@@ -90,7 +91,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the temporary directory of this run, however it ended."""
+    """End the process that starts programs. Remove the temporary directory of this run, however it ended."""
+    preloaded.stop()
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ[RUN_DIRECTORY])
 

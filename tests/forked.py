@@ -17,15 +17,15 @@ from pathlib import Path
 
 from tests import ROOT
 
-_ROOM = 1 << 20
+ROOM = 1 << 20
 """Bytes of a request: the arguments and the environment."""
 
 
 class Forks:
-    """The process that has loaded the program. `run` asks it for one run at a time."""
+    """The process that has loaded the program, behind the socket `asked`. `run` asks it for one run at a time."""
 
-    def __init__(self, ours: socket.socket) -> None:
-        self._ours = ours
+    def __init__(self, asked: socket.socket) -> None:
+        self.asked = asked
 
     def run(
         self,
@@ -45,12 +45,12 @@ class Forks:
             standard = {0: null.fileno(), 1: out.fileno(), 2: err.fileno()} | dict(streams or {})
             given = {number: descriptor for number, descriptor in standard.items() if number not in closed}
             request = {"arguments": arguments, "folder": str(folder), "environ": dict(environ), "open": list(given)}
-            self._ours.settimeout(seconds)
-            socket.send_fds(self._ours, [json.dumps(request).encode()], list(given.values()))
+            self.asked.settimeout(seconds)
+            socket.send_fds(self.asked, [json.dumps(request).encode()], list(given.values()))
             try:
-                status = self._ours.recv(_ROOM)
+                status = self.asked.recv(ROOM)
             except TimeoutError:
-                self._ours.close()  # the status would be the answer to the next request
+                self.asked.close()  # the status would be the answer to the next request
                 raise
             if not status:
                 raise RuntimeError("the process that has loaded the program ended")
@@ -88,13 +88,13 @@ def serve(run: Callable[[list[str]], object]) -> None:
     # Otherwise each fork copies what the garbage collector looks at.
     gc.freeze()
     while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, _ROOM, 3)
+        request, descriptors, _, _ = socket.recv_fds(requests, ROOM, 3)
         if not request:
             return
         if (pid := os.fork()) == 0:
             requests.close()
             asked = json.loads(request)
-            _become(asked["folder"], asked["environ"], dict(zip(asked["open"], descriptors, strict=True)))
+            become(asked["folder"], asked["environ"], dict(zip(asked["open"], descriptors, strict=True)))
             run(asked["arguments"])
             sys.exit()
         for descriptor in descriptors:
@@ -103,7 +103,7 @@ def serve(run: Callable[[list[str]], object]) -> None:
         requests.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _become(folder: str, environ: Mapping[str, str], streams: Mapping[int, int]) -> None:
+def become(folder: str, environ: Mapping[str, str], streams: Mapping[int, int]) -> None:
     """Take the folder, the environment and the standard streams of a request."""
     os.chdir(folder)
     os.environ.clear()
