@@ -7,31 +7,34 @@ import sys
 from pathlib import Path
 
 from tests import ROOT, preloaded
-from tests.mta.processes import session_members, sidecar, wait_until
+from tests.mta.processes import owned, session_members, wait_until
 
 SHOWN = "import os, sys; print(os.getcwd(), os.environ['SHOWN'], os.getsid(0) == os.getpid(), sys.argv[1:]); sys.exit(3)"
 DYING = """\
 import os, signal, sys
 from pathlib import Path
-from tests.mta.processes import sidecar
+from tests.mta.processes import owned
 with open(sys.argv[1], "wb") as output:
-    print(sidecar(["-c", "import time; time.sleep(600)"], ["run"], environ={}, output=output).pid, flush=True)
+    print(owned([sys.executable, "-c", "import time; time.sleep(600)"], output=output).pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_status_folder_environment_and_arguments(tmp_path: Path) -> None:
     with (tmp_path / "output").open("wb") as output:
-        process = sidecar(["-c", SHOWN], ["run", "-v"], folder=tmp_path, environ={"SHOWN": "shown"}, output=output)
-    assert isinstance(process, preloaded.Started)
+        process = owned([sys.executable, "-c", SHOWN, "run", "-v"], folder=tmp_path, environ={"SHOWN": "shown"}, output=output)
+    assert isinstance(process, preloaded.Forked)
     assert process.wait(timeout=120) == 3
     assert (tmp_path / "output").read_text() == f"{tmp_path} shown True ['run', '-v']\n"
 
 
 def test_variables_of_the_linker_and_of_python_count(tmp_path: Path) -> None:
     for variables in ({"LD_LIBRARY_PATH": "/"}, {"PYTHONOPTIMIZE": "1"}):
-        with (tmp_path / "output").open("wb") as output, sidecar(["-c", ""], [], environ=variables, output=output) as process:
-            assert not isinstance(process, preloaded.Started)
+        with (
+            (tmp_path / "output").open("wb") as output,
+            owned([sys.executable, "-c", ""], environ=variables, output=output) as process,
+        ):
+            assert not isinstance(process, preloaded.Forked)
 
 
 def test_it_ends_with_a_test_run_that_is_killed(tmp_path: Path) -> None:

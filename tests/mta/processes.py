@@ -7,11 +7,10 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tests import preloaded
 
@@ -50,38 +49,20 @@ def owned(
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own; the kernel sends it SIGTERM should this process die without stopping it.
 
-    `environ` changes the environment; a variable with None is left out.
+    `environ` changes the environment; a variable with None is left out. A test run forks the sidecar if it can.
     """
-    return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "TERM", "--", *command],
-        cwd=folder,
-        env=_changed(environ or {}),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def sidecar(
-    python: Sequence[str],
-    arguments: Sequence[str],
-    *,
-    wrapper: Sequence[str] = (),
-    folder: Path | None = None,
-    environ: Mapping[str, str | None],
-    output: IO[bytes],
-) -> subprocess.Popen[bytes]:
-    """Start the sidecar as `owned` does: Python with these words, behind those of a wrapper. A test run forks it if it can."""
-    whole = _changed(environ)
-    if wrapper or not preloaded.possible(python, whole):
-        return owned([*wrapper, sys.executable, *python, *arguments], folder=folder, environ=environ, output=output)
-    return preloaded.Started(python, arguments, folder=folder or Path.cwd(), environ=whole, output=output.fileno())
-
-
-def _changed(environ: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the environment of this process with changes. A variable with None is left out."""
-    return {name: value for name, value in {**os.environ, **environ}.items() if value is not None}
+    whole = {**os.environ, **({} if environ is None else environ)}
+    how: dict[str, Any] = {
+        "cwd": folder,
+        "env": {name: value for name, value in whole.items() if value is not None},
+        "stdin": subprocess.DEVNULL,
+        "stdout": output,
+        "stderr": subprocess.STDOUT,
+        "start_new_session": True,
+    }
+    if preloaded.is_possible(command, how["env"]):
+        return preloaded.Forked(command, **how)
+    return subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *command], **how)
 
 
 def stop_group(leader: subprocess.Popen[bytes], number: signal.Signals) -> int:

@@ -7,13 +7,14 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests import ROOT
-from tests.mta.processes import sidecar, stop_group, wait_until
+from tests.mta.processes import owned, stop_group, wait_until
 
 Record = dict[str, Any]
 """A log record as JSON gives it."""
@@ -106,8 +107,8 @@ class Sidecar:
         # The program as installed is `python -m sidecar`; the folder is that of these tests, wherever they run.
         environ = {"NOTIFY_SOCKET": str(self.directory / "notify"), "PYTHONPATH": str(ROOT)}
         with self.log.open("wb") as log:
-            arguments = ["run", "--config", self.config.name]
-            self._process = sidecar(["-m", "sidecar"], arguments, folder=self.directory, environ=environ, output=log)
+            command = [sys.executable, "-m", "sidecar", "run", "--config", self.config.name]
+            self._process = owned(command, folder=self.directory, environ=environ, output=log)
         wait_until(lambda: self._heard("READY=1"), "the sidecar is ready", give_up=self._died)
 
     def stop(self) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from tests import ROOT
 from tests.mta.places import free_port, new_directory
-from tests.mta.processes import PATIENCE, owned, session_members, sidecar, stop_group, wait_until
+from tests.mta.processes import PATIENCE, owned, session_members, stop_group, wait_until
 from tests.wire.client import Mta
 
 DOMAINS = """\
@@ -97,10 +97,9 @@ class Program:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the program and do not wait."""
-        arguments = ["run", "--config", str(self.directory / "sidecar.toml")]
-        environ = {"PYTHONPATH": str(ROOT), **self.environ}
+        command = [*self.wrapper, sys.executable, *self.python, "run", "--config", str(self.directory / "sidecar.toml")]
         with self.log.open("ab") as log:
-            self._process = sidecar(self.python, arguments, wrapper=self.wrapper, environ=environ, output=log)
+            self._process = owned(command, environ={"PYTHONPATH": str(ROOT), **self.environ}, output=log)
         return self._process
 
     def start(self) -> None:
