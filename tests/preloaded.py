@@ -37,13 +37,15 @@ def popen(command: Sequence[str], **how: Any) -> subprocess.Popen[Any]:
     return (Forked if is_possible(command, how.get("env") or os.environ) else subprocess.Popen)(command, **how)
 
 
-def run(command: Sequence[str], *, check: bool = False, **how: Any) -> subprocess.CompletedProcess[Any]:
+def run(
+    command: Sequence[str], *, check: bool = False, timeout: float = PATIENCE, **how: Any
+) -> subprocess.CompletedProcess[Any]:
     """Do as subprocess.run for `popen`, with pipes for output and errors. With `input`, the command gets these bytes."""
     sent = how.pop("input", None)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | ({} if sent is None else {"stdin": subprocess.PIPE})
     with popen(command, **streams | how) as process:
         try:
-            out, errors = process.communicate(sent, timeout=PATIENCE)
+            out, errors = process.communicate(sent, timeout=timeout)
         except BaseException:
             process.kill()
             raise

@@ -1,7 +1,6 @@
 """All commands escape external data: invisible characters, terminal controls and line separators."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from sidecar.cli import COMMANDS, main
 from sidecar.commands import status
 from sidecar.core.text import printable, printable_json
 from sidecar.daemon.process.status import ReloadStatus
+from tests import preloaded
 from tests.commands.simulate.fake_mta import FakeMta
 from tests.daemon.process.test_status import SERVING
 
@@ -226,7 +226,7 @@ def check(text: str) -> None:
 
 def run(*arguments: str) -> tuple[str, str]:
     if arguments[0] == "run":  # its loader is a process that needs this one
-        done = subprocess.run([sys.executable, "-m", "sidecar", *arguments], capture_output=True, check=False, timeout=120)
+        done = preloaded.run([sys.executable, "-m", "sidecar", *arguments])
         return done.stdout.decode(), done.stderr.decode()
     result = CliRunner().invoke(main, list(arguments))
     assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from sidecar.cli import main
 from sidecar.journal.write import Quarantine
 from sidecar.journal.write.quarantine import KeptMessage
-from tests import ROOT
+from tests import ROOT, preloaded
 from tests.mta.places import private_directory
 
 # Another user cannot always pass through the folders of Python and of this project: the program is loaded first.
@@ -109,7 +109,7 @@ def on_terminal(folder: Path, *arguments: str) -> tuple[str, int]:
     reading, writing = pty.openpty()
     program = [sys.executable, "-m", "sidecar", "quarantine", *arguments, "--config", str(folder / "sidecar.toml")]
     settings = {**os.environ, "COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
-    with subprocess.Popen(program, stdout=writing, stderr=writing, stdin=subprocess.DEVNULL, env=settings) as process:
+    with preloaded.popen(program, stdout=writing, stderr=writing, stdin=subprocess.DEVNULL, env=settings) as process:
         os.close(writing)
         text = b""
         try:

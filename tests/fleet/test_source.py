@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.cli import main
 from sidecar.core.settings.settings import Settings
+from tests import preloaded
 from tests.fleet.servers import Server, needs_nats, publish_raw, server
 from tests.fleet.shipping import fleet_of, make_stream, with_fleet, with_stream
 from tests.mta.processes import wait_until
@@ -155,7 +156,7 @@ def test_following(tmp_path: Path) -> None:
         config = settings_file(tmp_path, one)
         arguments = [sys.executable, "-m", "sidecar", "tail", "--config", str(config), "--json", "-n", "1", "nats://"]
         output = tmp_path / "output"
-        with output.open("wb") as file, subprocess.Popen(arguments, stdout=file, stderr=subprocess.DEVNULL) as tail:
+        with output.open("wb") as file, preloaded.popen(arguments, stdout=file, stderr=subprocess.DEVNULL) as tail:
 
             def shown() -> list[str]:
                 return [json.loads(line)["sender"] for line in output.read_text().splitlines()]

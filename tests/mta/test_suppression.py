@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from sidecar.core.text import rfc3339
+from tests import preloaded
 from tests.mta.client import EXTERNAL, Connection, Peer
 from tests.mta.places import private_directory
 from tests.mta.postfix import Postfix
@@ -65,7 +65,7 @@ class Home:
     def command(self, *arguments: str) -> str:
         """Run a command with the settings of the sidecar, and return what it prints."""
         command = [sys.executable, "-m", "sidecar", *arguments, "--config", str(self.sidecar.config)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return str(preloaded.run(command, check=True, text=True).stdout)
 
     def is_rejected(self, address: str) -> bool:
         """Return True if an address is rejected."""

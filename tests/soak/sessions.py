@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from tests import ROOT
+from tests import ROOT, preloaded
 from tests.mta.client import Connection, Peer
 from tests.mta.house import House, house
 from tests.mta.logins import logins
@@ -259,7 +259,7 @@ def _explained(home: House, messages: Sequence[Message]) -> Iterator[Mapping[str
     ]
     (folder / "questions.jsonl").write_text("".join(f"{json.dumps(question)}\n" for question in questions))
     command = [sys.executable, "-m", "sidecar", "explain", "--config", str(home.sidecar.config), "--batch"]
-    ran = subprocess.run([*command, str(folder / "questions.jsonl")], stdout=subprocess.PIPE, check=True, cwd=ROOT)
+    ran = preloaded.run([*command, str(folder / "questions.jsonl")], stdout=subprocess.PIPE, check=True, cwd=ROOT)
     yield from map(json.loads, ran.stdout.splitlines())
 
 

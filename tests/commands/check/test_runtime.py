@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from sidecar.commands.check.command import command
-from tests import ROOT
+from tests import ROOT, preloaded
 from tests.forked import Forks
 from tests.mta.places import free_port, private_directory
 from tests.mta.processes import wait_until
@@ -214,7 +214,7 @@ def test_the_sockets_of_the_running_program(folder: Path) -> None:
     """The program's own sockets are no finding, and settings without a finding serve."""
     settings = f'user = "nobody"\nstate_directory = "state"\n[milter]\nsocket = "inet:127.0.0.1:{free_port()}"\nworkers = 1\n'
     assert checked(folder, settings) == ([], 0)
-    with subprocess.Popen(arguments(folder, "run"), cwd="/", env=environment(folder), stderr=subprocess.DEVNULL) as program:
+    with preloaded.popen(arguments(folder, "run"), cwd="/", env=environment(folder), stderr=subprocess.DEVNULL) as program:
         try:
             status = folder / "state" / "status.json"
             wait_until(lambda: status.exists() and json.loads(status.read_bytes())["state"] == "serving", "the program serves")
@@ -298,6 +298,6 @@ def test_an_unreadable_list(tmp_path: Path) -> None:
 def test_no_revision_of_the_policy_yet(tmp_path: Path) -> None:
     """The file of the active revision is missing until the first one, and its user need not read it."""
     tmp_path.chmod(0o755)
-    subprocess.run([sys.executable, "-m", "sidecar", "keys", "policy", str(tmp_path / "policy.key")], check=True, timeout=60)
+    preloaded.run([sys.executable, "-m", "sidecar", "keys", "policy", str(tmp_path / "policy.key")], check=True, timeout=60)
     settings = 'state_directory = "state"\n[fleet]\nservers = ["nats://127.0.0.1:4222"]\npolicy_keys = ["policy.key.pub"]\n'
     assert checked(tmp_path, settings) == ([], 0)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
+from tests import preloaded
 
 SIDECAR = [sys.executable, "-m", "sidecar"]
 
@@ -196,7 +197,7 @@ def command(folder: Path, *arguments: str) -> list[str]:
 
 def test_a_reader_that_has_seen_enough(folder: Path) -> None:
     """Output into a pipe that nobody reads is no error worth a word."""
-    with subprocess.Popen(command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+    with preloaded.popen(command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
         assert program.stdout is not None
         assert program.stderr is not None
         program.stdout.close()
@@ -205,7 +206,7 @@ def test_a_reader_that_has_seen_enough(folder: Path) -> None:
 
 def test_an_interrupt(folder: Path) -> None:
     """Ctrl-C ends it without a word, also while it waits for records."""
-    with subprocess.Popen(
+    with preloaded.popen(
         command(folder, "--records", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as program:
         assert program.stdin is not None
@@ -219,10 +220,8 @@ def test_an_interrupt(folder: Path) -> None:
 
 def test_a_pipe_has_no_colours_and_whole_lines(folder: Path) -> None:
     """Piped, there are neither control codes nor cut lines nor a progress bar, however narrow the terminal."""
-    done = subprocess.run(
+    done = preloaded.run(
         command(folder, "--records", str(folder / "log.jsonl")),
-        capture_output=True,
-        check=False,
         env={**os.environ, "COLUMNS": "40"},
     )
     assert done.stderr == b""

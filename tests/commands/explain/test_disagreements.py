@@ -13,7 +13,7 @@ import zstandard
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from tests import ROOT
+from tests import ROOT, preloaded
 from tests.commands.explain.test_record import lines, on_terminal
 from tests.core.evaluate.recorded.samples import record, rejection
 from tests.mta.processes import wait_until
@@ -212,7 +212,7 @@ class Following:
         command = [sys.executable, "-m", "sidecar", *arguments(folder, log, "--follow", *more)]
         self.shown = folder / "shown"
         with self.shown.open("wb") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+            self.process = preloaded.popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
 
     def sees(self, text: str) -> None:
         """Wait until a text is shown."""
@@ -270,7 +270,7 @@ def test_a_reader_that_has_seen_enough(folder: Path, logs: Path) -> None:
     append(logs / "20260921-141320", *[REJECTED] * 5000)
     command = [sys.executable, "-m", "sidecar", *arguments(folder, logs, "--follow")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+    with preloaded.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.readline()

@@ -14,7 +14,7 @@ import zstandard
 from click.testing import CliRunner, Result
 
 from sidecar.cli import main
-from tests import ROOT
+from tests import ROOT, preloaded
 from tests.core.evaluate.recorded.samples import ours, record, rejection
 
 DOMAINS = """\
@@ -52,7 +52,7 @@ def piped(folder: Path, *arguments: str, stdin: bytes = b"") -> subprocess.Compl
     """Run the program as a shell does, with pipes."""
     command = [sys.executable, "-m", "sidecar", "explain", "--config", "sidecar.toml", "--record", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, input=stdin, capture_output=True, check=False, timeout=120, env=environment)
+    return preloaded.run(command, cwd=folder, input=stdin, env=environment)
 
 
 def test_the_question_of_the_project(folder: Path) -> None:
@@ -308,7 +308,7 @@ def on_terminal(folder: Path, environment: dict[str, str], *more: str, status: i
     everything = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(ROOT), **environment}
     for name in {"NO_COLOR", "FORCE_COLOR"} - environment.keys():
         everything.pop(name, None)
-    with subprocess.Popen(command, cwd=folder, stdout=its_end, stderr=subprocess.DEVNULL, env=everything) as running:
+    with preloaded.popen(command, cwd=folder, stdout=its_end, stderr=subprocess.DEVNULL, env=everything) as running:
         os.close(its_end)
         shown = b""
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests import DATA
+from tests import DATA, preloaded
 
 SIDECAR = [sys.executable, "-m", "sidecar", "replay"]
 REPORTS = DATA / "reports"
@@ -33,14 +33,14 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
     command = [*SIDECAR, "--config", str(folder / "sidecar.toml"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, check=False, timeout=120, **more)
+    return preloaded.run(command, **more)
 
 
 def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[bytes]:
     """Start it as a terminal would: in a process group of its own, with a pipe at each end."""
     command = [*SIDECAR, "--config", str(folder / "sidecar.toml"), *map(str, arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    return preloaded.popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
 
 
 def children(pid: int) -> list[int]:
@@ -242,5 +242,5 @@ def test_a_full_disk(folder: Path) -> None:
     """Lines that cannot be written are one sentence and exit status 1."""
     with Path("/dev/full").open("wb") as disk:
         command = [*SIDECAR, "--json", "--config", str(folder / "sidecar.toml"), str(folder / "mbox")]
-        found = subprocess.run(command, stdout=disk, stderr=subprocess.PIPE, check=False, timeout=120)
+        found = preloaded.run(command, stdout=disk, stderr=subprocess.PIPE)
     assert (found.returncode, found.stderr) == (1, b"Error: The output cannot be written: No space left on device.\n")

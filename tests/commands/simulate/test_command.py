@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.commands.simulate.command import command
 from sidecar.commands.simulate.shapes import SHAPES
-from tests import ROOT
+from tests import ROOT, preloaded
 from tests.commands.simulate.fake_mta import FakeMta
 from tests.mta.processes import wait_until
 
@@ -304,7 +304,7 @@ def test_bad_settings(tmp_path: Path) -> None:
 def program(mta: FakeMta, *arguments: str) -> subprocess.Popen[bytes]:
     command_line = [sys.executable, "-m", "sidecar", "simulate", "--mta", f"127.0.0.1:{mta.port}", "--to", TO, *arguments]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command_line, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return preloaded.popen(command_line, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_piped() -> None:

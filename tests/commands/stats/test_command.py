@@ -21,7 +21,7 @@ from sidecar.commands.stats.collector import Collector
 from sidecar.commands.stats.command import _whole_records, command
 from sidecar.core.records import Logged, decode
 from sidecar.journal.write import Journal
-from tests import ROOT
+from tests import ROOT, preloaded
 
 NOON = 1_795_348_800  # 2026-11-22T12:00:00Z
 SIDECAR = [sys.executable, "-m", "sidecar", "stats"]
@@ -62,7 +62,7 @@ def on_terminal(*arguments: object, columns: int, **environment: str) -> str:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     variables = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"} | environment
-    with subprocess.Popen([*SIDECAR, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave, env=variables) as program:
+    with preloaded.popen([*SIDECAR, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave, env=variables) as program:
         os.close(slave)
         written = b""
         while True:
@@ -275,9 +275,8 @@ def test_terminal(columns: int, environment: Mapping[str, str], log: Path) -> No
 def test_another_character_set(tmp_path: Path) -> None:
     """A terminal that has neither bars nor the letters of a name gets others instead."""
     (tmp_path / "log").write_bytes(record(peer_address={"name": "é", "addr": "日本"}))
-    program = subprocess.run(
+    program = preloaded.run(
         [*SIDECAR, str(tmp_path / "log")],
-        capture_output=True,
         check=True,
         env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
     )
@@ -288,7 +287,7 @@ def test_another_character_set(tmp_path: Path) -> None:
 def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
     """`| head` ends it without a word."""
     (tmp_path / "log").write_bytes(b"".join(record(bounce_classification=f"{number}" * 50) for number in range(500)))
-    with subprocess.Popen(
+    with preloaded.popen(
         [*SIDECAR, "--json", str(tmp_path / "log")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -303,7 +302,7 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
 def test_a_reader_that_has_seen_enough_gets_the_files(log: Path, tmp_path: Path) -> None:
     """The page and the picture are written, whoever reads what is printed: `| head` does not keep them away."""
     page, picture = tmp_path / "a.html", tmp_path / "a.png"
-    with subprocess.Popen(
+    with preloaded.popen(
         [*SIDECAR, "--html", str(page), "--png", str(picture), str(log)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -335,7 +334,7 @@ def test_an_interrupt_in_the_middle_of_a_record() -> None:
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C ends the reading: what was counted is shown, said not to be the whole, and not put into files."""
     page = tmp_path / "a.html"
-    with subprocess.Popen(
+    with preloaded.popen(
         [*SIDECAR, "--html", str(page), "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

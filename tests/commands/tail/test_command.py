@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from sidecar.commands.tail.command import command
 from sidecar.journal.write import Journal
+from tests import preloaded
 
 SIDECAR = [sys.executable, "-m", "sidecar", "tail"]
 FIRST = "20260101-000000.000000.jsonl"
@@ -182,7 +183,7 @@ def following(*arguments: str | Path, terminal: bool = False, **environ: str) ->
     """Run `sidecar tail`, its output into a pipe or onto a terminal of 80 columns; its errors with it."""
     read, write = pty.openpty() if terminal else os.pipe()
     settings = {"COLUMNS": "80", "TERM": "xterm", **environ} if terminal else environ
-    with subprocess.Popen(
+    with preloaded.popen(
         [*SIDECAR, *map(str, arguments)], stdout=write, stderr=write, stdin=subprocess.DEVNULL, env={**os.environ, **settings}
     ) as process:
         os.close(write)
@@ -356,7 +357,7 @@ def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
         ["explain", "--config", settings, "--record", folder],
     ]
     for arguments in commands:
-        done = subprocess.run([*SIDECAR[:-1], *arguments], capture_output=True, text=True, check=False)
+        done = preloaded.run([*SIDECAR[:-1], *map(str, arguments)], text=True)
         warning = f"{folder}/plain.jsonl is not read, because its name is not that of a segment. To read it, name it as PATH.\n"
         assert done.stderr == warning, arguments
     (folder / "zzz").touch()
