@@ -58,6 +58,7 @@ def test_the_search_finds_what_costs_too_much(tmp_path: Path, monkeypatch: pytes
     """Under a limit that everything exceeds the first shape is a fault, with its message in a file."""
     for size in ("_SIZE", "_FULL_SIZE"):
         monkeypatch.setattr(climbing, size, 8192)
+    monkeypatch.setattr("tests.cost.lasting._TRIES", 2)
     monkeypatch.setattr("tests.cost.judging._CPU", 1e-6)
     monkeypatch.setattr("tests.cost.judging._MESSAGE", 1e-6)
     monkeypatch.setattr("tests.cost.judging._RECIPIENT", 1e-6)

@@ -6,7 +6,7 @@ using a page.
 
 import signal
 from collections.abc import Iterator
-from typing import Any
+from contextlib import ExitStack
 
 import pytest
 
@@ -76,13 +76,24 @@ class Tab:
         return [str(link.get_attribute("href")).removeprefix("/console/") for link in links]
 
 
+@pytest.fixture(scope="module")
+def plain(browser: Browser, console: Console) -> Iterator[Tab]:
+    """The tab of all tests that need no options of the browser: a process for each takes half a second."""
+    with browser.new_context() as context:
+        yield Tab(context, console)
+
+
 @pytest.fixture
 def tab(browser: Browser, console: Console, request: pytest.FixtureRequest) -> Iterator[Tab]:
     """A tab that has logged in as operator; `request.param` has the options of the browser."""
-    options: dict[str, Any] = getattr(request, "param", {})
-    with browser.new_context(**options) as context:
-        made = Tab(context, console)
-        log_in(made.page, console)
+    with ExitStack() as stack:
+        if options := getattr(request, "param", None):
+            made = Tab(stack.enter_context(browser.new_context(**options)), console)
+        else:
+            made = request.getfixturevalue("plain")
+        made.faults.clear()
+        if not made.page.url.startswith(console.address_of_pages) or "/login" in made.open("search").url:
+            log_in(made.page, console)
         wait_until(lambda: len(made.records()) >= 15, "the index has the records")
         yield made
         assert not made.faults
