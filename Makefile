@@ -61,7 +61,7 @@ check: $(VENV)/.tools
 	@$(RUN)/ruff format --check .
 	@$(RUN)/mypy
 	@echo "Running the tests that start no other program; \`make test\` runs all."
-	@$(RUN)/pytest -q -r fE --quick -n 2 --dist worksteal -m "not mta and not daemon" $(CHECKED)
+	@$(RUN)/pytest -q -r fE --quick -n 3 --dist worksteal -m "not mta and not daemon" $(CHECKED)
 
 test: $(VENV)/.tools mta-packages sendmail tools-packages
 	@echo "Checking style and types."

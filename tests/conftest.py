@@ -51,6 +51,13 @@ LONG = (
     "test_cost.py",
     "test_small_disk.py",
     "test_open_relay.py",
+    "test_browser.py",
+    "test_shipper.py",
+    "test_conftest.py",
+    "test_running.py",
+    "test_building.py",
+    "test_unit.py",
+    "test_built.py",
 )
 """The files that take longest. They come first, so that no worker begins one when the others are almost finished."""
 

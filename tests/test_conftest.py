@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,12 +25,20 @@ def test_inner(tmp_path):
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml")]
 
 
-def run(folder: Path, rest: str, *options: str) -> subprocess.Popen[str]:
-    """Start a run of one test, which writes the name of its temporary directory and does the rest."""
+@contextmanager
+def run(folder: Path, rest: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a run of one test, which writes the name of its temporary directory and does the rest. Nothing of it stays."""
     (folder / "test_inner.py").write_text(INNER.format(name=str(folder / "name"), rest=rest))
     command = [sys.executable, "-m", "pytest", *OPTIONS, *options, str(folder / "test_inner.py")]
     environ = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "STARTED": str(folder / "started")}
-    return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def directory(folder: Path) -> Path | None:
@@ -61,15 +71,17 @@ def test_a_quick_run_skips_what_starts_another_program(tmp_path: Path) -> None:
     assert not (tmp_path / "started").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_after_an_interruption(tmp_path: Path, number: signal.Signals) -> None:
-    """A worker of xdist has the directory of the process that started it."""
+@pytest.mark.parametrize(("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)])
+def test_nothing_is_left_after_an_interruption(
+    tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    """A worker of xdist has the directory of the process that started it. A terminal sends Ctrl-C to both."""
     with run(tmp_path, "time.sleep(600)", "-p", "xdist", "-n", "1") as process:
         wait_until(lambda: directory(tmp_path), "the test runs", seconds=120)
         made = directory(tmp_path)
         assert made is not None
         assert made.exists()
-        process.send_signal(number)
+        send(process.pid, number)
         said, _ = process.communicate()
     assert process.returncode == pytest.ExitCode.INTERRUPTED, said
     assert not made.exists()
