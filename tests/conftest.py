@@ -61,8 +61,11 @@ LONG = (
 )
 """The files that take longest. They come first, so that no worker begins one when the others are almost finished."""
 
-LEFT = pytest.StashKey[list[str]]()
-"""What the tests left in the temporary directory."""
+FAULTS = pytest.StashKey[list[str]]()
+"""What the tests left in the temporary directory, and those that did not run."""
+
+FINISHED = set[str]()
+"""The tests that this process, or a worker of xdist for it, has finished."""
 
 
 QUICK = "--quick"
@@ -104,20 +107,37 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(os.environ[RUN_DIRECTORY])
 
 
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Note the test."""
+    FINISHED.add(nodeid)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run whose tests left something behind beside pytest's own directory."""
+    """Fail a run whose tests left something behind beside pytest's own directory, or in which a test was lost."""
     if hasattr(session.config, "workerinput"):
         return
-    if left := {path.name for path in Path(os.environ[RUN_DIRECTORY]).iterdir()} - {"pytest"}:
-        session.config.stash[LEFT] = sorted(left)
+    left = {path.name for path in Path(os.environ[RUN_DIRECTORY]).iterdir()} - {"pytest"}
+    faults = [f"A test did not remove {name} from the temporary directory." for name in sorted(left)]
+    if session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED} and not session.config.getoption("maxfail"):
+        faults += [f"{name} did not run." for name in sorted(wanted(session) - FINISHED)]
+    if faults:
+        session.config.stash[FAULTS] = faults
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
+def wanted(session: pytest.Session) -> set[str]:
+    """Return the tests of a run. With xdist its workers collect them."""
+    if session.config.getoption("collectonly"):
+        return set()
+    spread = session.config.pluginmanager.getplugin("dsession")
+    return {item.nodeid for item in session.items} if spread is None else {*(spread.sched.collection or ())}
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name what the tests left behind."""
-    for name in config.stash.get(LEFT, []):
-        terminalreporter.write_line(f"A test did not remove {name} from the temporary directory.", red=True)
+    """Name what the tests left behind, and those that were lost."""
+    for fault in config.stash.get(FAULTS, []):
+        terminalreporter.write_line(fault, red=True)
 
 
 @pytest.fixture(autouse=True)

@@ -64,6 +64,16 @@ def test_nothing_is_left(tmp_path: Path, rest: str, status: int, shown: str) -> 
     assert not made.exists()
 
 
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "1")])
+def test_a_test_that_does_not_run_is_a_fault(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_runtest_protocol(item): return True if item.name == 'test_lost' else None"
+    )
+    with run(tmp_path, "\ndef test_lost(): pass", *options) as process:
+        said, _ = process.communicate()
+    assert (process.returncode, "test_lost did not run." in said) == (pytest.ExitCode.TESTS_FAILED, True), said
+
+
 def test_a_quick_run_skips_what_starts_another_program(tmp_path: Path) -> None:
     with run(tmp_path, "__import__('subprocess').run(['touch', os.environ['STARTED']])", "--quick") as process:
         said, _ = process.communicate()
