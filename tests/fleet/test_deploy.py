@@ -112,6 +112,8 @@ def test_the_users(tmp_path: Path) -> None:
             ):
                 try:
                     wait_until(lambda number=number: len(consumed.read_text().splitlines()) == number, "it prints")  # type: ignore[misc]
+                    # It acknowledges what it has printed. Otherwise that is delivered again, a minute later.
+                    wait_until(lambda: _pending(administrator) == 0, "it has acknowledged all")
                 finally:
                     run.kill()
             write(made, SEGMENT, [record(number)])
