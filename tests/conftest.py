@@ -87,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the temporary directory of this run: everything that a test or one of its programs leaves is in there."""
     if config.getoption(QUICK):
         sys.addaudithook(skip_programs)
+    os.environ[preloaded.USER] = str(os.getpid())
     if hasattr(config, "workerinput"):
         return  # a worker of xdist, which has the directory of its controller
     # In /tmp, since the path of a UNIX socket must be short, and open to user postfix.

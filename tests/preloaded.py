@@ -25,6 +25,9 @@ from tests.forked import ROOM, Forks, become, forks
 PATIENCE: Final = 120.0
 """Seconds until a command that does not end fails the test."""
 
+USER: Final = "PRELOADED_USER"
+"""The environment variable with the process that may fork: one of pytest, and none that it starts."""
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PRCTL: Final = ctypes.CDLL(None, use_errno=True).prctl
@@ -56,9 +59,9 @@ def run(
 
 
 def is_possible(command: Sequence[str], environ: Mapping[str, str]) -> bool:
-    """Return True in a run of pytest, if Python and the linker would find the options and variables that they have here."""
+    """Return True in a process of pytest, if Python and the linker would find the options and variables that they have here."""
     of_python = [*command[:2]] == [sys.executable, "-c"] or [*command[:3]] == [sys.executable, "-m", "sidecar"]
-    return of_python and "PYTEST_CURRENT_TEST" in os.environ and _of_start(environ) == _AT_START
+    return of_python and os.environ.get(USER) == str(os.getpid()) and _of_start(environ) == _AT_START
 
 
 def _of_start(environ: Mapping[str, str]) -> dict[str, str]:

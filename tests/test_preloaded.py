@@ -1,6 +1,5 @@
 """A program that a test run forks is a child of the test, and ends with it."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,9 @@ SHOWN = "import os, sys; print(os.getcwd(), os.environ['SHOWN'], os.getsid(0) ==
 DYING = """\
 import os, signal, sys
 from pathlib import Path
+from tests import preloaded
 from tests.mta.processes import owned
+os.environ[preloaded.USER] = str(os.getpid())
 with open(sys.argv[1], "wb") as output:
     print(owned([sys.executable, "-c", "import time; time.sleep(600)"], output=output).pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -39,8 +40,6 @@ def test_variables_of_the_linker_and_of_python_count(tmp_path: Path) -> None:
 
 def test_it_ends_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DYING, str(tmp_path / "output")]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTEST_CURRENT_TEST": "x"}, stdout=subprocess.PIPE, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     assert done.returncode == -signal.SIGKILL
     wait_until(lambda: not session_members(int(done.stdout)), "it has ended")
