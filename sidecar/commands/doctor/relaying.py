@@ -97,6 +97,11 @@ def beyond(addresses: netaddr.IPSet, *others: netaddr.IPSet) -> list[str]:
     """Return the networks of the first set that are in none of the others, without this machine's own."""
     for each in (*others, _LOOPBACK):
         addresses -= each
+    return in_words(addresses)
+
+
+def in_words(addresses: netaddr.IPSet) -> list[str]:
+    """Return the networks of a set; one of a single address as this address."""
     return [str(found.ip) if found.size == 1 else str(found) for found in addresses.iter_cidrs()]
 
 

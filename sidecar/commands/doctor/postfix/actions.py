@@ -57,13 +57,10 @@ def access_actions(postfix: Postfix) -> Iterator[Found]:
 def _acting(key: str, tables: list[str], read: ReadFile, effects: dict[str, tuple[Level, DoctorCode, str]]) -> Iterator[Found]:
     found: dict[str, list[str]] = {}
     for table in tables:
-        for action in sorted(_actions(table, read) & effects.keys()):
+        # A table that cannot be read here has no entries.
+        actions = {value.split(None, 1)[0].upper() for _, value in table_entries(table, read) or () if value}
+        for action in sorted(actions & effects.keys()):
             found.setdefault(action, []).append(table)
     for action, named in found.items():
         level, code, text = effects[action]
         yield level, code, key, f"{text} It is in {some(named)}.", "Use REJECT, or let the sidecar decide."
-
-
-def _actions(table: str, read: ReadFile) -> set[str]:
-    """Return the actions of a table in capitals; none if the table cannot be read here."""
-    return {value.split(None, 1)[0].upper() for _, value in table_entries(table, read) or () if value}

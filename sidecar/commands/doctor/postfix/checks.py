@@ -25,10 +25,15 @@ from sidecar.commands.doctor.postfix.milter import (
 )
 from sidecar.commands.doctor.postfix.milter_maps import milter_maps
 from sidecar.commands.doctor.postfix.recipients import closed_domains, unlisted_recipients, unverified_recipients
-from sidecar.commands.doctor.postfix.relay_control import authenticated, relay_domains, relay_restrictions, relaying_hosts
+from sidecar.commands.doctor.postfix.relay_control import (
+    authenticated,
+    relay_domains,
+    relay_restrictions,
+    relaying_hosts,
+    trusted_proxies,
+)
 from sidecar.commands.doctor.postfix.settings import read_postfix
 from sidecar.commands.doctor.postfix.smtpd import Smtpd
-from sidecar.commands.doctor.postfix.upstream import trusted_proxies
 from sidecar.core.findings import Finding
 from sidecar.core.open_domains import OpenDomains
 from sidecar.core.settings.settings import Settings

@@ -37,11 +37,11 @@ def milter(smtpd: Smtpd) -> Iterator[Found]:
     key, chroot = "smtpd_milters", smtpd.chroot
     words = smtpd.words(key)
     address = in_main_cf(smtpd.listening, smtpd.queue)
-    if smtpd.asks(key, chroot=chroot):
-        if len(smtpd.sidecar_words(key, chroot=chroot)) > 1:
+    if asked := smtpd.sidecar_words(key, chroot=chroot):
+        if len(asked) > 1:
             text = "smtpd_milters names the sidecar twice: Postfix asks it twice about each message, and each has two records."
             yield "error", "asked_twice", key, text, f"Leave only one of them: {address}."
-    elif chroot and smtpd.asks(key, chroot=False):
+    elif chroot and smtpd.sidecar_words(key, chroot=False):
         yield "error", "socket_unreachable", key, *out_of_reach(smtpd.listening, smtpd.queue)
     else:
         named = printable(", ".join(map(milter_address, words))) or "no milter"
@@ -71,7 +71,7 @@ def reinjected(smtpd: Smtpd) -> Iterator[Found]:
     key = "receive_override_options"
     for other in smtpd.others:
         returns = other.loopback or ("content_filter" in other.overridden and not other.text("content_filter"))
-        asks = smtpd.sidecar_words("smtpd_milters", chroot=other.chroot, smtpd=other)
+        asks = any(smtpd.names_sidecar(word, chroot=other.chroot) for word in other.words("smtpd_milters"))
         if other.name == smtpd.name or not returns or not asks or "no_milters" in other.words(key):
             continue
         name = printable(other.name)
@@ -146,7 +146,7 @@ def timeouts(smtpd: Smtpd) -> Iterator[Found]:
 
 def local_mail(smtpd: Smtpd) -> Iterator[Found]:
     """Find a sidecar that is asked about mail of this machine, which has no SMTP session."""
-    if not smtpd.asks(key := "non_smtpd_milters", chroot=None):
+    if not smtpd.sidecar_words(key := "non_smtpd_milters", chroot=None):
         return
     fix = f"Remove the sidecar from {key}."
     if "127.0.0.1" in global_relay_hosts(smtpd.sidecar):

@@ -1,14 +1,16 @@
 """Postfix's own relay control: it must permit exactly what the sidecar permits, or reject less than it.
 
-Owns the findings about restrictions, relay_domains and networks.
+Owns the findings about restrictions, relay_domains, networks, and proxies that can name any address as that of the peer. The
+address of a load balancer is not in Postfix's settings.
 """
 
+import ipaddress
 from collections.abc import Iterator
 
 from sidecar.commands.doctor.findings import COMPARE, Found, some
 from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, REJECTS, Smtpd
 from sidecar.commands.doctor.postfix.tables import DomainList, networks
-from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, relay_hosts, relaying
+from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, in_words, relay_hosts, relaying
 from sidecar.core.names import is_literal
 from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, everything_open, lineage, patterns_at
 
@@ -153,3 +155,27 @@ def authenticated(smtpd: Smtpd) -> Iterator[Found]:
     if "permit_sasl_authenticated" not in smtpd.words(key := smtpd.restrictions):
         text = "Postfix rejects the users in relay_from_authz before it asks the sidecar."
         yield "warning", "rejected_before_sidecar", key, text, f"Write permit_sasl_authenticated before the end of {key}."
+
+
+def trusted_proxies(smtpd: Smtpd) -> Iterator[Found]:
+    """Find relay hosts that can send XCLIENT, and an smtpd that accepts PROXY headers of other networks."""
+    proxies, _ = networks(smtpd.text(key := "smtpd_authorized_xclient_hosts"), smtpd.read)
+    if both := in_words(proxies & relay_hosts(smtpd.sidecar)):
+        text = f"{some(both)} can send XCLIENT and is in relay_hosts: without XCLIENT, every external host behind it relays."
+        yield "error", "proxy_trusted", key, text, f"Remove the proxy from relay_hosts, or from {key} if it is no proxy."
+    if smtpd.text(key := "smtpd_upstream_proxy_protocol"):
+        host = smtpd.name.rpartition(":")[0]
+        if not all(map(_is_internal, [host] if host else smtpd.words("inet_interfaces"))):
+            text = (
+                "Every host that reaches this smtpd can name any address as its own in a PROXY header, also one of relay_hosts."
+            )
+            fix = "In master.cf, write an internal address of this machine before the port, such as 10.0.0.5:25."
+            yield "warning", "proxy_trusted", key, text, fix
+
+
+def _is_internal(word: str) -> bool:
+    """Return True for an address of a private network, and False for a name."""
+    try:
+        return word in {"loopback-only", "localhost"} or ipaddress.ip_address(word.strip("[]")).is_private
+    except ValueError:
+        return False

@@ -58,14 +58,9 @@ class Smtpd(Postfix, frozen=True, kw_only=True):
         """The command that writes this file."""
         return export_command("postfix", self.config, self.exported or POSTFIX_FILE)
 
-    def asks(self, key: str, *, chroot: bool | None) -> bool:
-        """Return True if a list of milters has the sidecar."""
-        return bool(self.sidecar_words(key, chroot=chroot))
-
-    def sidecar_words(self, key: str, *, chroot: bool | None, smtpd: Postfix | None = None) -> list[str]:
-        """Return the words of a list of milters that name the sidecar, by default of this smtpd."""
-        words = (smtpd or self).words(key)
-        return [word for word in words if self.names_sidecar(word, chroot=chroot)]
+    def sidecar_words(self, key: str, *, chroot: bool | None) -> list[str]:
+        """Return the words of a list of milters that name the sidecar."""
+        return [word for word in self.words(key) if self.names_sidecar(word, chroot=chroot)]
 
     def names_sidecar(self, word: str, *, chroot: bool | None) -> bool:
         """Return True if a word of a list of milters names the sidecar."""
