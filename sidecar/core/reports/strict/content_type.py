@@ -28,11 +28,6 @@ _ENCODED_WORD = re.compile(rf'(?P<quote>"?){ENCODED_WORD}(?P=quote)')
 _QUOTED_TEXT = wide_set(rf"!#-\[\]-~{CONTROL}")
 _QUOTED = re.compile(rf'"((?>(?:[ \t]|\r?\n(?=[ \t\r\n])|{_QUOTED_TEXT}|{PAIR})*))"')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-# Most Content-Types: no comment, no escape, nothing of RFC 2231 or RFC 2047.
-_PLAIN_WORD = r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]++"
-_PLAIN_PARAMETER = rf';(?:{FOLD})?([!#$&+\-.0-9A-Z^_`a-z{{|}}~]++)=(?:({_PLAIN_WORD})|"([ !#-\[\]-~]*+)")'
-_PLAIN = re.compile(rf"(?:{FOLD})?({_PLAIN_WORD}/{_PLAIN_WORD})(?>(?:{_PLAIN_PARAMETER})*)")
-_EACH_PARAMETER = re.compile(_PLAIN_PARAMETER)
 _OCTET = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -67,10 +62,6 @@ class ExactType(NamedTuple):
 def content_type(value: bytes | None) -> ExactType | None:
     """Read a Content-Type; None if there is none, or if it does not fit the grammar."""
     text = _text(value)
-    plain = None if "=?" in text else _PLAIN.fullmatch(text)
-    if plain is not None:
-        found = _EACH_PARAMETER.findall(text, plain.end(1)) if len(plain[0]) > plain.end(1) else ()
-        return ExactType(plain[1], [Parameter(name, token or quoted) for name, token, quoted in found[:_PARAMETER_LIMIT]])
     major = _TOKEN.match(text, _blank(text, 0))
     slash = 0 if major is None else _blank(text, major.end())
     minor = _TOKEN.match(text, _blank(text, slash + 1)) if text[slash : slash + 1] == "/" else None
@@ -98,12 +89,12 @@ def _text(value: bytes | None) -> str:
 
 
 def _parameters(text: str, at: int) -> list[Parameter] | None:
-    """Return the parameters from `at` to the end, or None if they do not fit the grammar."""
+    """Return the parameters from `at` to the end or up to the limit, or None if they do not fit the grammar."""
     found: list[Parameter] = []
-    while at < len(text):
+    while at < len(text) and len(found) < _PARAMETER_LIMIT:
         at = _blank(text, at + 1 if text[at] == ";" else at)
         read = _parameter(text, at)
-        if read is None or len(found) >= _PARAMETER_LIMIT:
+        if read is None:
             return None
         parameter, at = read
         found.append(parameter)

@@ -5,7 +5,7 @@ Owns field syntax. Never knows a field by its name.
 
 import binascii
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from sidecar.core.reports.addresses import wide_set
 from sidecar.core.reports.charsets import charset_name
@@ -49,13 +49,7 @@ _FIELDS = re.compile(
 _REST = re.compile(rb"(?:[ \t][!-9;-~ \t\r]*+)?:\x20*+(" + _VALUE_BYTES + rb")|(?=\n|\Z)")
 _BLANK = re.compile(rb"[ \t]")
 
-# Most fields: printable ASCII with single spaces, perhaps folded.
-_WORDS = rb"(?>(?:[!-~]++\x20?)+)"
-_USUAL_FIELD = re.compile(
-    rb"([!-9;-~]++):\x20*+((?:" + _WORDS + rb"(?>(?:\r?\n[ \t]" + _WORDS + rb")*))?)(?:\r?\n|\Z)(?![ \t])"
-)
-_USUAL = re.compile(rb"(?>(?:" + _USUAL_FIELD.pattern + rb"){0,%d})" % _TOGETHER)
-_END = re.compile(rb"\r?\n|\Z")
+# Most values: printable ASCII with single spaces.
 _PLAIN = re.compile(rb"(?>(?:[!-~]++ ?)*)")
 _TEXT = wide_set(rf"\0{CONTROL}!-~")
 _WORD = re.compile(rf"(?P<fold>{FOLD})|[\r\n]*+(?:{ENCODED_WORD}|(?P<text>{_TEXT}(?>(?:(?!=\?){_TEXT})*)))[\r\n]*+")
@@ -86,28 +80,13 @@ def first(section: bytes, name: bytes) -> bytes | None:
 
 def group(text: bytes) -> Group:
     """Return the values of the fields up to the first empty line, by their names in lower case. Raise FaultError."""
-    usual = None if b"=?" in text else _usual_end(text)
-    if usual is not None:
-        # Not findall: of many fields a list of both texts takes more memory than the fields.
-        fields: Iterable[tuple[bytes, bytes]] = ((one[1], one[2]) for one in _USUAL_FIELD.finditer(text, 0, usual))
-    else:
-        fields = _fields(text)
     found: Group = {}
     limit = field_limit(len(text))
-    for count, (name, value) in enumerate(fields):
+    for count, (name, value) in enumerate(_fields(text)):
         if count >= limit:
             raise FaultError("it has too many fields")
-        plain = text_of(value) if usual is None or b"\n" in value else value.decode("ascii")[:VALUE_LIMIT]
-        found.setdefault(name.decode("ascii").lower(), []).append(plain)
+        found.setdefault(name.decode("ascii").lower(), []).append(text_of(value))
     return found
-
-
-def _usual_end(text: bytes) -> int | None:
-    """Return the end of the fields; None if one of them is not written as most are."""
-    at = 0
-    while (found := _USUAL.match(text, at)) is not None and found.end() > at:
-        at = found.end()
-    return at if _END.match(text, at) else None
 
 
 def _fields(text: bytes) -> Iterator[tuple[bytes, bytes]]:
