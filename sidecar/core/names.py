@@ -90,6 +90,13 @@ def parents(domain: str) -> Iterator[str]:
             _, dot, rest = rest.partition(".")
 
 
+def lineage(name: str) -> Iterator[str]:
+    """Yield `name` and its parent domains, the longest first; nothing for ""."""
+    if name:
+        yield name
+        yield from parents(name)
+
+
 def most_specific(names: Container[str], domain: str) -> str | None:
     """Return the name that is nearest to a domain in normal form: its own, or a parent with `*.`. None if there is none."""
     if domain in names:

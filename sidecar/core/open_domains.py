@@ -8,7 +8,7 @@ from itertools import chain
 
 from msgspec import Struct
 
-from sidecar.core.names import UNLISTED, is_literal, normal_domain, parents
+from sidecar.core.names import UNLISTED, is_literal, lineage, normal_domain, parents
 from sidecar.core.policy import Policy, compile_policy
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.settings import Settings
@@ -57,13 +57,6 @@ def patterns_at(name: str) -> Iterator[Pattern]:
         yield Pattern(name=name, below=False)
     if not is_literal(name):
         yield Pattern(name=name, below=True)
-
-
-def lineage(name: str) -> Iterator[str]:
-    """Yield `name` and its parent domains, the longest first; nothing for ""."""
-    if name:
-        yield name
-        yield from parents(name)
 
 
 class OpenDomains:

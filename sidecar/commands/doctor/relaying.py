@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 import netaddr  # type: ignore[import-untyped]  # the package ships no annotations
 
 from sidecar.commands.doctor.findings import Found, some
-from sidecar.core.names import is_literal
-from sidecar.core.open_domains import OpenDomains, Pattern, boundary, lineage
+from sidecar.core.names import is_literal, lineage
+from sidecar.core.open_domains import OpenDomains, Pattern, boundary
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import Network
 

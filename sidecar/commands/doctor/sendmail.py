@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidecar.commands.doctor.findings import ReadFile, Service, logical_lines, seconds
 from sidecar.commands.doctor.relaying import block
 from sidecar.commands.doctor.sockets import socket_of
-from sidecar.core.open_domains import lineage
+from sidecar.core.names import lineage
 
 _OPTION = re.compile(r"O +([A-Za-z0-9_.]+)=(.*)", re.DOTALL)
 _CLASS = re.compile(r"([CF])(?:\{([A-Za-z0-9_.]+)\}|([A-Za-z]))(.*)", re.DOTALL)

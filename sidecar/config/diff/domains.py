@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from sidecar.config.diff.hosts import AddressSpace, by_key, is_wide
 from sidecar.config.diff.values import EFFECTS, Action, Effect, RuleChange, Side, Spot, effect_of
+from sidecar.core.names import lineage
 from sidecar.core.networks import texts
-from sidecar.core.open_domains import Pattern, lineage, pattern_of, patterns_at
+from sidecar.core.open_domains import Pattern, pattern_of, patterns_at
 from sidecar.core.settings.domain_table import table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode
 

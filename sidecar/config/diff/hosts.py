@@ -12,8 +12,6 @@ from sidecar.core.networks import texts
 from sidecar.core.settings.values import Network, NetworkList
 from sidecar.core.text import quoted
 
-_BITS = {4: 32, 6: 128}
-
 # A wider network belongs to more than one organisation: private use ends at a /8 (RFC 1918), and a large
 # provider has a /19 of IPv6.
 _WIDEST = {4: 8, 6: 16}
@@ -64,7 +62,7 @@ def _list_changes(
 
 def by_key(networks: Iterable[Network]) -> dict[tuple[int, int, int], Network]:
     """Return networks by a key that is equal for all spellings of a network."""
-    return {(network.version, network.first, network.prefix): network for network in networks}
+    return {network.span: network for network in networks}
 
 
 def is_wide(network: Network) -> bool:
@@ -76,30 +74,27 @@ class AddressSpace:
     """The addresses of networks, as separate ranges."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        self._runs: dict[int, list[tuple[int, int]]] = {version: [] for version in _BITS}
+        self._runs: dict[int, list[tuple[int, int]]] = {version: [] for version in _WIDEST}
         for network in sorted(networks, key=lambda network: network.first):
-            runs = self._runs[network.version]
-            first, last = _ends(network)
+            version, first, last = network.span
+            runs = self._runs[version]
             if runs and first <= runs[-1][1] + 1:
                 first, last = runs[-1][0], max(last, runs.pop()[1])
             runs.append((first, last))
 
     def holds(self, network: Network) -> bool:
         """Return True if every address of `network` is in the set."""
-        (first, last), run = _ends(network), self._near(network)
+        (_, first, last), run = network.span, self._near(network)
         return run is not None and run[0] <= first and last <= run[1]
 
     def touches(self, network: Network) -> bool:
         """Return True if some address of `network` is in the set."""
         run = self._near(network)
-        return run is not None and _ends(network)[0] <= run[1]
+        return run is not None and network.first <= run[1]
 
     def _near(self, network: Network) -> tuple[int, int] | None:
         """Return the last range that begins before the end of the network: no other can contain it."""
-        runs = self._runs[network.version]
-        index = bisect_right(runs, _ends(network)[1], key=lambda run: run[0])
+        version, _, last = network.span
+        runs = self._runs[version]
+        index = bisect_right(runs, last, key=lambda run: run[0])
         return runs[index - 1] if index else None
-
-
-def _ends(network: Network) -> tuple[int, int]:
-    return network.first, network.first + (1 << (_BITS[network.version] - network.prefix)) - 1

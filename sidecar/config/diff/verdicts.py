@@ -12,23 +12,12 @@ from msgspec.structs import replace
 from sidecar.config.diff.values import EFFECTS, Count, Effect, Example, Group, Side, Verdicts, What, effect_of
 from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, RecordedEntry, envelope_of, received_by_smtp
-from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Judgement, Undecided
+from sidecar.core.evaluate.evaluator import ONLY_REPORTS, REACH, EnvelopeOutcome, Judgement, Undecided
 from sidecar.core.policy import Because
 from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.tally import Tally
-
-# How far a message gets. Other outcomes are rejections, or can become one.
-_ONLY_REPORTS: Final = 1
-_REACH: Final[dict[EnvelopeOutcome, int]] = {
-    Undecided.CONTENT_UNKNOWN: _ONLY_REPORTS,
-    Undecided.PROOF_UNKNOWN: _ONLY_REPORTS,
-    Disposition.LOGGED_AND_DROPPED: 2,
-    Disposition.QUARANTINED: 2,
-    Disposition.RELAYED: 3,
-    Disposition.LOGGED_AND_RELAYED: 3,
-}
 
 # Two answers take some 25 us, and an entry some 500 bytes.
 _CACHE_LIMIT = 50_000
@@ -55,12 +44,12 @@ class Difference(Struct, frozen=True, kw_only=True):
     @property
     def effect(self) -> Effect:
         """Whether the message gets further than before."""
-        return effect_of(_REACH.get(self.old, 0), _REACH.get(self.new, 0))
+        return effect_of(REACH.get(self.old, 0), REACH.get(self.new, 0))
 
     @property
     def what(self) -> What:
         """Whether the new decision accepts the message, or rejects it."""
-        before, after = (min(_REACH.get(outcome, 0), _ONLY_REPORTS + 1) for outcome in (self.old, self.new))
+        before, after = (min(REACH.get(outcome, 0), ONLY_REPORTS + 1) for outcome in (self.old, self.new))
         if before == after:
             return "delivery_changed" if before else "rejected_elsewhere"
         return "newly_accepted" if after > before else "newly_rejected"

@@ -27,7 +27,6 @@ _COUNTRY_LETTERS: Final = 2  # ISO 3166-1; no other top-level domain has two let
 _SITE: Final = {4: 24, 6: 48}
 # A few hosts send for one domain. A provider gives a customer up to a /28 of IPv4. One host has a /64 of IPv6, 16 have a /60.
 _FEW_HOSTS: Final = {4: 28, 6: 60}
-_BITS: Final = {4: 32, 6: 128}
 # Addresses that no external host has: private, loopback, link-local, benchmarks, documentation (RFC 6890).
 _OWN_IPV4: Final = "10.0.0.0/8 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16 198.18.0.0/15"
 _OWN: Final = tuple(map(network, f"{_OWN_IPV4} fc00::/7 fe80::/10 2001:db8::/32".split()))
@@ -150,7 +149,7 @@ def _reach(peers: Network) -> Reach:
     # "few" also for a private network of any size
     if peers.prefix == 0:
         return "all"
-    if peers.prefix == _BITS[peers.version] and peers.first == 0:
+    if peers.span == (peers.version, 0, 0):
         return "none"
     if peers.prefix >= _SITE[peers.version] or any(_within(peers, own) for own in _OWN):
         return "few"
@@ -162,8 +161,8 @@ def _has_many_hosts(peers: Network) -> bool:
 
 
 def _within(inner: Network, outer: Network) -> bool:
-    shift = _BITS[outer.version] - outer.prefix
-    return inner.version == outer.version and inner.prefix >= outer.prefix and (inner.first ^ outer.first) >> shift == 0
+    (version, first, last), (outer_version, outer_first, outer_last) = inner.span, outer.span
+    return version == outer_version and outer_first <= first and last <= outer_last
 
 
 def _recipients(domain: str) -> str:

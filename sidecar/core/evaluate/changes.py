@@ -12,12 +12,11 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, MessageKind
-from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided
+from sidecar.core.evaluate.evaluator import REACH, Evaluator
 from sidecar.core.evaluate.spelling import PERMISSIONS
-from sidecar.core.names import DOMAIN_LIMIT, NO_DOMAIN, IPAddress
-from sidecar.core.open_domains import Pattern, lineage, pattern_of, patterns_at
+from sidecar.core.names import DOMAIN_LIMIT, NO_DOMAIN, IPAddress, lineage
+from sidecar.core.open_domains import Pattern, pattern_of, patterns_at
 from sidecar.core.settings.domain_table import ChangedTable, table_of
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList
 from sidecar.core.text import quoted
@@ -25,15 +24,6 @@ from sidecar.core.text import quoted
 # For documentation, and to be discarded (RFC 5737, RFC 3849, RFC 6666): one of them is an external host, unless all can relay.
 EXTERNAL: Final = tuple(map(ip_address, ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1", "100::1")))
 _KINDS: Final[tuple[MessageKind, ...]] = ("other", "oob", "arf")
-# How far a message gets; any other outcome is a rejection.
-_REACH: Final[dict[EnvelopeOutcome, int]] = {
-    Undecided.CONTENT_UNKNOWN: 1,
-    Undecided.PROOF_UNKNOWN: 1,
-    Disposition.QUARANTINED: 2,
-    Disposition.LOGGED_AND_DROPPED: 2,
-    Disposition.RELAYED: 3,
-    Disposition.LOGGED_AND_RELAYED: 3,
-}
 # Only a host that can relay to every domain can send to such a local part (policy reference, Addresses).
 _ELSEWHERE: Final = "x%elsewhere.example@elsewhere.example"
 # More tables than this are no advice: a name has four labels, and each of them needs two tables at most.
@@ -193,7 +183,7 @@ def grants(entry: DomainEntry | None) -> tuple[object, ...]:
     """Return what an entry permits, in a form that is equal for all entries that permit the same; None permits nothing."""
     if entry is None:
         return False, frozenset(), frozenset(), LogMode.IGNORE, LogMode.IGNORE
-    networks = frozenset((network.version, network.first, network.prefix) for network in entry.relay_from)
+    networks = frozenset(network.span for network in entry.relay_from)
     return entry.relay_to, networks, frozenset(entry.relay_from_authz), entry.log_oob, entry.log_arf
 
 
@@ -230,4 +220,4 @@ def _first_address(network: Network) -> IPAddress:
 
 
 def _reach(side: Evaluator, envelope: Envelope) -> int:
-    return _REACH.get(side.judge(envelope).outcome, 0)
+    return REACH.get(side.judge(envelope).outcome, 0)

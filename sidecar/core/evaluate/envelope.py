@@ -124,11 +124,11 @@ def envelope_of(record: Logged) -> Envelope:
     return Envelope(
         peer=peer,
         listener=_listener(record),
-        authz_id=_text(record, "authz_id"),
+        authz_id=meta_text(record, "authz_id"),
         sender="" if is_bounce else record.sender,
         recipients=(record.sender,) if is_bounce else _recipients(record),
         kind=_kind(record),
-        in_text=_is_in_text(record),
+        in_text=(meta_text(record, "read_as") or "").startswith("text:"),
         verified=_verified(record),
         at=record.created,
         suppressed=_suppressed(record),
@@ -138,7 +138,7 @@ def envelope_of(record: Logged) -> Envelope:
 def received_by_smtp(record: Logged) -> bool:
     """Return True if the listener policy applies: KumoMTA also accepts mail over HTTP, and writes a Reception for it."""
     protocol = record.reception_protocol
-    return "SMTP" in protocol.upper() if protocol is not None else not _is_address(_text(record, "received_via"))
+    return "SMTP" in protocol.upper() if protocol is not None else not _is_address(meta_text(record, "received_via"))
 
 
 def had_no_login(record: Logged) -> bool:
@@ -151,7 +151,7 @@ def had_no_login(record: Logged) -> bool:
 
 def _listener(record: Logged) -> str:
     # KumoMTA logs the listener as `received_via`, if its log is configured so; for mail over HTTP this is an address alone.
-    listener = _text(record, "received_via") if (own := _text(record, "listener")) is None else own
+    listener = meta_text(record, "received_via") if (own := meta_text(record, "listener")) is None else own
     return ANY_LISTENER if listener is None or not received_by_smtp(record) else normal_listener(listener)
 
 
@@ -163,7 +163,7 @@ def _is_address(text: str | None) -> bool:
 
 
 def _is_ours(record: Logged) -> bool:
-    return _text(record, "why") is not None and _text(record, "compat") is None
+    return meta_text(record, "why") is not None and meta_text(record, "compat") is None
 
 
 def _kind(record: Logged) -> MessageKind:
@@ -179,16 +179,12 @@ def _kind(record: Logged) -> MessageKind:
     if answer.happened not in {"rejected", "quarantined"} or answer.stage != "end":
         return "unknown"
     # A report of the kind that no recipient accepts; a message of both kinds is first a feedback report.
-    why = _text(record, "why") or ""
+    why = meta_text(record, "why") or ""
     return next((kind for words, kind in _REPORTS.items() if why.startswith(words)), "other")
 
 
-def _is_in_text(record: Logged) -> bool:
-    return (_text(record, "read_as") or "").startswith("text:")
-
-
 def _verified(record: Logged) -> Level | None:
-    level = _text(record, "verified")
+    level = meta_text(record, "verified")
     return next((known for known in _LEVELS if known == level), None)
 
 
@@ -216,6 +212,7 @@ def _recipients(record: Logged) -> tuple[str, ...]:
     return tuple(filter(None, record.recipients))
 
 
-def _text(record: Logged, name: str) -> str | None:
+def meta_text(record: Logged, name: str) -> str | None:
+    """Return the text of an entry of `meta`; None without one, or for another value."""
     value = record.meta.get(name)
     return value if isinstance(value, str) else None

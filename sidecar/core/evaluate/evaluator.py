@@ -68,6 +68,17 @@ _UNDECIDED: Final = {
 EnvelopeOutcome = Disposition | Undecided
 """What a configuration decides on an envelope."""
 
+ONLY_REPORTS: Final = 1
+REACH: Final[dict[EnvelopeOutcome, int]] = {
+    Undecided.CONTENT_UNKNOWN: ONLY_REPORTS,
+    Undecided.PROOF_UNKNOWN: ONLY_REPORTS,
+    Disposition.QUARANTINED: 2,
+    Disposition.LOGGED_AND_DROPPED: 2,
+    Disposition.RELAYED: 3,
+    Disposition.LOGGED_AND_RELAYED: 3,
+}
+"""How far a message gets. Other outcomes are rejections, or can become one."""
+
 
 class Judgement(Struct, frozen=True, kw_only=True):
     """All answers for one envelope. `message` is None if no recipient is accepted, or if the content is not known."""

@@ -34,7 +34,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.core.names import NO_DOMAIN, parents
+from sidecar.core.names import NO_DOMAIN, lineage
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry
 
 CATALOGUE, LISTED, NODE, ORIGIN, SHAPE = b"c", b"l", b"n", b"o", b"s"
@@ -224,7 +224,7 @@ class ChangedDomains(ListenerDomains):
     def __init__(self, before: ListenerDomains, changed: Mapping[str, DomainEntry]) -> None:
         self._before, self._changed = before, changed
         self._added = [domain for domain in changed if domain not in before]
-        self._new_nodes = {node for domain in self._added for node in _lineage(domain)}
+        self._new_nodes = {node for domain in self._added for node in lineage(domain)}
 
     def __getitem__(self, domain: str) -> DomainEntry:
         return self._changed[domain] if domain in self._changed else self._before[domain]
@@ -246,7 +246,7 @@ class ChangedDomains(ListenerDomains):
         """Return the entry of a domain as the table of the same entries does."""
         if domain == NO_DOMAIN and (entry := self.get(NO_DOMAIN)) is not None:
             return entry
-        for node in _lineage(domain):
+        for node in lineage(domain):
             if self.is_node(node):
                 return self.get(domain if node == domain else f"*.{node}")
         return self.get("*")
@@ -272,12 +272,6 @@ class ChangedTable(DomainTable):
         own = {listener: ChangedDomains(table.listeners[listener], domains) for listener, domains in by_listener.items()}
         self.listeners = {**table.listeners, **own}
         self.origin = ()
-
-
-def _lineage(domain: str) -> Iterator[str]:
-    if domain:
-        yield domain
-        yield from parents(domain)
 
 
 class _Reader(threading.local):

@@ -10,6 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+_BITS = {4: 32, 6: 128}
+
 RECORD_TYPES = ("Reception", "Rejection", "OOB", "Feedback")
 """The types of records that are written."""
 
@@ -73,6 +75,11 @@ class Network(Struct, frozen=True, kw_only=True):
     version: Literal[4, 6]
     first: int
     prefix: int
+
+    @property
+    def span(self) -> tuple[int, int, int]:
+        """The version, the first and the last address: equal for all spellings of a network."""
+        return self.version, self.first, self.first + (1 << (_BITS[self.version] - self.prefix)) - 1
 
 
 class NetworkList(Struct, frozen=True, kw_only=True):

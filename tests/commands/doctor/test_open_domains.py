@@ -11,7 +11,8 @@ from sidecar.commands.doctor.postfix.tables import DomainList
 from sidecar.commands.doctor.relaying import compare
 from sidecar.commands.doctor.sendmail import read_sendmail
 from sidecar.commands.export import open_literals, postfix_relay_domains, sendmail_access
-from sidecar.core.open_domains import OpenDomains, boundary, lineage
+from sidecar.core.names import lineage
+from sidecar.core.open_domains import OpenDomains, boundary
 from sidecar.core.settings.values import DomainEntry
 from tests.building import entry, settings
 from tests.commands.doctor.examples import CLOSED, ENTRIES, OPEN

@@ -11,8 +11,8 @@ from sidecar.commands.doctor.findings import COMPARE, Found, some
 from sidecar.commands.doctor.postfix.smtpd import OWN_DOMAINS, REJECTS, Smtpd
 from sidecar.commands.doctor.postfix.tables import DomainList, networks
 from sidecar.commands.doctor.relaying import beyond, compare, compare_hosts, in_mynetworks, in_words, relay_hosts, relaying
-from sidecar.core.names import is_literal
-from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, everything_open, lineage, patterns_at
+from sidecar.core.names import is_literal, lineage
+from sidecar.core.open_domains import NAME_THEM, PARENT_MATCHES, POSTFIX_FILE, everything_open, patterns_at
 
 # Restrictions that can answer OK for an external host (SMTPD_ACCESS_README).
 _CAN_PERMIT = ("check_", "permit_mx_backup", "permit_inet_interfaces", "permit_naked_ip_address")

@@ -12,7 +12,7 @@ from msgspec import Struct
 from sidecar.commands.doctor.findings import ReadFile
 from sidecar.commands.doctor.postfix.settings import main_cf_lines, split, unbraced
 from sidecar.commands.doctor.relaying import block
-from sidecar.core.open_domains import lineage
+from sidecar.core.names import lineage
 
 # Tables made from a text file of the same name, or read from it (DATABASE_README): each line has a key and a value.
 _KEYED_TABLES = ("btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash")

@@ -31,7 +31,6 @@ _REPORTS = {"log_oob": "bounces", "log_arf": "complaints"}
 _REPORT_KEYS = {"oob": ("log_oob",), "arf": ("log_arf",), "unknown": tuple(_REPORTS)}
 _CLOSED: dict[str, Any] = {"relay_to": False, "log_oob": LogMode.IGNORE, "log_arf": LogMode.IGNORE}
 
-_BITS = {4: 32, 6: 128}
 # A line with more networks is too long to read or to paste.
 _NETWORKS_LIMIT = 8
 # A message may have a thousand recipients in as many domains.
@@ -264,7 +263,7 @@ class _Closing:
         if found := containing(hosts.networks, peer):
             left = NetworkList(networks=tuple(one for one in hosts.networks if one not in found), where=hosts.where)
             self.draft.set_relay_hosts(self._envelope.listener, left)
-            is_wide = any(network.prefix < _BITS[network.version] for network in found)
+            is_wide = any(first < last for _, first, last in (network.span for network in found))
             rest = ": then no host in it can relay. Or list only those of its addresses that may relay" if is_wide else ""
             change = _list_relay_hosts(left, f"Remove {' and '.join(texts(found))} from relay_hosts{rest}.", texts(found))
             self._changes.append(lambda: change)

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from sidecar.core.disposition import REJECTED, Disposition
-from sidecar.core.evaluate.envelope import Envelope, Happened, received_by_smtp
+from sidecar.core.evaluate.envelope import Envelope, Happened, meta_text, received_by_smtp
 from sidecar.core.evaluate.evaluator import EnvelopeOutcome, Evaluator, Undecided, deciding, explanation_of
 from sidecar.core.evaluate.explanation import ConnectPart, MessagePart, RecipientPart
 from sidecar.core.evaluate.recorded.advice import Advice, Adviser
@@ -150,26 +150,21 @@ def _record_part(entry: Entry, record: Logged, envelope: Envelope | None = None)
         id=record.id,
         time=time,
         peer=None if record.peer_address is None else record.peer_address.addr,
-        listener=_meta(record, "listener") or _meta(record, "received_via"),
-        auth=_meta(record, "authz_id"),
+        listener=meta_text(record, "listener") or meta_text(record, "received_via"),
+        auth=meta_text(record, "authz_id"),
         sender=record.sender if envelope is None else envelope.sender,
         to=list(record.recipients if envelope is None else envelope.recipients),
         command=record.response.command,
         response="" if record.type == "OOB" else _reply(record.response),
-        why=_meta(record, "why"),
+        why=meta_text(record, "why"),
         count=record.count,
-        verified=_meta(record, "verified") or UNSET,
-        proof=_meta(record, "proof") or UNSET,
+        verified=meta_text(record, "verified") or UNSET,
+        proof=meta_text(record, "proof") or UNSET,
     )
 
 
 def _reply(response: Response) -> str:
     return " ".join(str(part) for part in (response.code, response.enhanced_code, response.content) if part)
-
-
-def _meta(record: Logged, name: str) -> str | None:
-    value = record.meta.get(name)
-    return value if isinstance(value, str) else None
 
 
 # --- notes, the most important first
