@@ -51,11 +51,6 @@ class _Ends(NamedTuple):
         return "added" if self.old is None else "removed" if self.new is None else "changed"
 
 
-def _ends_of_walks(side: Side) -> Iterator[_Key]:
-    for listener, domains in table_of(side.evaluator.settings.domains).listeners.items():
-        yield from ((listener, name) for name in domains.names())
-
-
 def domain_changes(old: Side, new: Side) -> Iterator[RuleChange]:
     """Yield the entries that differ, key by key, then the names that find another entry."""
     return _Domains(old, new).changes()
@@ -71,7 +66,8 @@ class _Domains:
         )
         self.pairs = {key: _Ends(before.get(key), after.get(key)) for key in before | after}
         # Names where a walk ends on one side only: parents of names that match nothing have no entry.
-        ends_before, ends_after = ({*_ends_of_walks(side)} for side in (old, new))
+        tables = (table_of(side.evaluator.settings.domains).listeners for side in (old, new))
+        ends_before, ends_after = ({(name, end) for name, own in table.items() for end in own.names()} for table in tables)
         self.ends = sorted((ends_before ^ ends_after) - self.pairs.keys())
 
     def changes(self) -> Iterator[RuleChange]:

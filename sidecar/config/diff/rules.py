@@ -66,11 +66,18 @@ def _one_sided(
     side: Side, rules: Sequence[BounceRule], others: Sequence[BounceRule], *, action: Literal["added", "removed"]
 ) -> Iterator[RuleChange]:
     """Yield the rules of one side that the other does not have."""
-    effect = ", unless an earlier one matches" if action == "added" else " no longer, except through other patterns"
-    known = set(map(_identity, others))
-    for file, own, is_whole in _by_file(rules, others):
-        if is_whole and len(own) > 1:
-            yield _file_change(side, file, own, action=action)
+    is_added = action == "added"
+    effect = ", unless an earlier one matches" if is_added else " no longer, except through other patterns"
+    files: dict[str, list[BounceRule]] = {}
+    for rule in rules:
+        files.setdefault(rule.where.file, []).append(rule)
+    known_files, known = {rule.where.file for rule in others}, set(map(_identity, others))
+    for file, own in files.items():
+        if len(own) > 1 and file not in known_files and known.isdisjoint(map(_identity, own)):
+            verb = "give bounces their class, unless an earlier one matches" if is_added else "are no longer used"
+            # The line is that of the setting, because the file did not change.
+            spot = side.spot_of(file, "bounce_classifier")
+            yield _change(action, "bounce_classifier", spot, f"the {counted(len(own), 'rule')} of {file} {verb}")
             continue
         for rule in (rule for rule in own if _identity(rule) not in known):
             text = f"this pattern gives the class {rule.bounce_class}{effect}"
@@ -81,27 +88,6 @@ def _change(action: Literal["added", "removed"], key: str, spot: Spot, text: str
     """Return a change with the place on the side that has the rules."""
     old, new = (None, spot) if action == "added" else (spot, None)
     return RuleChange(kind="setting", action=action, key=key, old=old, new=new, text=text)
-
-
-def _by_file(rules: Sequence[BounceRule], others: Sequence[BounceRule]) -> Iterator[tuple[str, list[BounceRule], bool]]:
-    """Yield each file with its rules, and True if the other side has neither the file nor any of its rules."""
-    files: dict[str, list[BounceRule]] = {}
-    for rule in rules:
-        files.setdefault(rule.where.file, []).append(rule)
-    known = {rule.where.file for rule in others}, {_identity(rule) for rule in others}
-    for file, own in files.items():
-        yield file, own, file not in known[0] and not any(_identity(rule) in known[1] for rule in own)
-
-
-def _file_change(side: Side, file: str, rules: Sequence[BounceRule], *, action: Literal["added", "removed"]) -> RuleChange:
-    """Return the change for all rules of a file. Its line is that of the setting, because the file did not change."""
-    what = f"the {counted(len(rules), 'rule')} of {file}"
-    text = (
-        f"{what} give bounces their class, unless an earlier one matches" if action == "added" else f"{what} are no longer used"
-    )
-    line = side.place.inner["bounce_classifier"].line if "bounce_classifier" in side.place.inner else None
-    spot = Spot(value=file, file=None if line is None else side.path_of(side.file), line=line)
-    return _change(action, "bounce_classifier", spot, text)
 
 
 def _identity(rule: BounceRule) -> tuple[str, str]:

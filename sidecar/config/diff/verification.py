@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from sidecar.config.diff.values import Effect, RuleChange, Side, effect_of
+from sidecar.config.diff.values import RuleChange, Side, effect_of
 from sidecar.core.settings.proof import VerifyRule, VerifySettings
 from sidecar.core.text import quoted
 
@@ -17,7 +17,7 @@ _KEYS: Final = {
 _UNVERIFIED: Final = "what happens to a report that proves nothing about your mail"
 _ADDRESS: Final = "whether each recipient must have a valid address token"
 # How far an unverified report gets.
-_REACH: Final = {"reject": 0, "quarantine": 1, "accept": 2}
+_REACH: Final = {"reject": 0, "quarantine": 1, "accept": 2, "required": 0, "optional": 1}
 _NONE: Final = VerifySettings()
 
 
@@ -50,25 +50,18 @@ def _value(section: VerifySettings, key: str) -> tuple[object, object]:
 
 
 def _rule_changes(path: str, old: Side, was: VerifyRule, new: Side, now: VerifyRule) -> Iterator[RuleChange]:
-    if was.unverified != now.unverified:
-        effect: Effect = effect_of(_REACH[was.unverified], _REACH[now.unverified])
-        yield RuleChange(
-            kind="setting",
-            action="changed",
-            effect=effect,
-            key=f"{path}.unverified",
-            old=old.spot(was.unverified, was.places.get("unverified")),
-            new=new.spot(now.unverified, now.places.get("unverified")),
-            text=_UNVERIFIED,
-        )
-    if was.requires_token != now.requires_token:
-        words = {True: "required", False: "optional"}
-        yield RuleChange(
-            kind="setting",
-            action="changed",
-            effect=effect_of(not was.requires_token, not now.requires_token),
-            key=f"{path}.address",
-            old=old.spot(words[was.requires_token], was.places.get("address")),
-            new=new.spot(words[now.requires_token], now.places.get("address")),
-            text=_ADDRESS,
-        )
+    addresses = ["required" if rule.requires_token else "optional" for rule in (was, now)]
+    for key, text, before, after in (
+        ("unverified", _UNVERIFIED, was.unverified, now.unverified),
+        ("address", _ADDRESS, *addresses),
+    ):
+        if before != after:
+            yield RuleChange(
+                kind="setting",
+                action="changed",
+                effect=effect_of(_REACH[before], _REACH[after]),
+                key=f"{path}.{key}",
+                old=old.spot(before, was.places.get(key)),
+                new=new.spot(after, now.places.get(key)),
+                text=text,
+            )

@@ -18,6 +18,7 @@ from sidecar.core.evaluate.spelling import PERMISSIONS
 from sidecar.core.names import DOMAIN_LIMIT, NO_DOMAIN, IPAddress, lineage
 from sidecar.core.open_domains import Pattern, pattern_of, patterns_at
 from sidecar.core.settings.domain_table import ChangedTable, table_of
+from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import ANY_LISTENER, DomainEntry, LogMode, Network, NetworkList
 from sidecar.core.text import quoted
 
@@ -86,7 +87,7 @@ class Draft:
         self.added.pop(key, None)
         self._removed.append(domain)
         self._table = self._changed_table = table_of(kept)
-        self.after = Evaluator(replace(self.after.settings, domains=self._table, bounce_rules=()))
+        self._use(replace(self.after.settings, domains=self._table))
 
     def set_relay_hosts(self, listener: str, hosts: NetworkList) -> None:
         """Replace the relay hosts of a listener with its own list, or those of all other listeners."""
@@ -95,7 +96,7 @@ class Draft:
             changed = replace(settings, listener_relay_hosts={**settings.listener_relay_hosts, listener: hosts})
         else:
             changed = replace(settings, relay_hosts=hosts)
-        self.after = Evaluator(replace(changed, bounce_rules=()))
+        self._use(changed)
 
     def _put(self, entry: DomainEntry) -> None:
         key = entry.listener, entry.domain
@@ -103,8 +104,11 @@ class Draft:
             self.added[key] = entry
         self.changed[key] = entry
         self._changed_table = ChangedTable(self._table, [*self.changed.values()])
+        self._use(replace(self.after.settings, domains=self._changed_table))
+
+    def _use(self, settings: Settings) -> None:
         # Bounce rules decide on no mail, and take long to compile.
-        self.after = Evaluator(replace(self.after.settings, domains=self._changed_table, bounce_rules=()))
+        self.after = Evaluator(replace(settings, bounce_rules=()))
 
     def moved(self, domains: Iterable[str] = ()) -> list[Moved]:
         """Return the names whose mail is decided otherwise, among `domains`, changed entries, and all above and below them.

@@ -14,7 +14,7 @@ from msgspec import Struct
 from sidecar.core.policy.address import domain_of
 from sidecar.core.proof.secret import SECRETS_LIMIT
 from sidecar.core.proof.values import TOLERANCE, Checked, absent, comparable, failed, token_id_of
-from sidecar.core.settings.keys import DAY, Keys, Secret
+from sidecar.core.settings.keys import DAY, Keys
 
 _TAG = re.compile(r"prvs=([0-9])([0-9]{3})([0-9a-f]{6})=([^@\"]+)", re.IGNORECASE | re.ASCII)
 _DAYS = 1000
@@ -48,14 +48,15 @@ def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:
     spellings = {comparable(address), address.encode("utf-8", "replace")}
     # All are compared: the time does not say which one matches.
     matches = [
-        hmac.compare_digest(_mac(secret, tag.digits, one), tag.mac)
+        hmac.compare_digest(hmac.new(secret.key, tag.digits.encode() + one, hashlib.sha1).hexdigest()[:6], tag.mac)
         for secret in keys.secrets[:SECRETS_LIMIT]
         for one in spellings
     ]
     if True not in matches:
         return failed("address", "the BATV token of the recipient is not valid: its MAC does not match")
     today = int((now - TOLERANCE) // DAY)
-    if (int(tag.digits[1:]) - today) % _DAYS > _lifetime(keys.maximum_age) + 1:
+    lifetime = min(keys.maximum_age // DAY, _LIFETIME_LIMIT)
+    if (int(tag.digits[1:]) - today) % _DAYS > lifetime + 1:
         return failed("address", "the BATV token of the recipient is not valid: it has expired")
     return Checked(
         method="address",
@@ -64,11 +65,3 @@ def check(local_part: str, domain: str, keys: Keys, now: float) -> Checked:
         identity=token_id_of(f"{tag.digits}{tag.mac}:{comparable(address).decode()}"),
         domain=domain_of(address),
     )
-
-
-def _lifetime(maximum_age: int) -> int:
-    return min(maximum_age // DAY, _LIFETIME_LIMIT)
-
-
-def _mac(secret: Secret, digits: str, address: bytes) -> str:
-    return hmac.new(secret.key, digits.encode() + address, hashlib.sha1).hexdigest()[:6]

@@ -368,11 +368,8 @@ def _list_relay_hosts(setting: NetworkList, text: str, concerns: list[str], open
     """Return the change of the list of relay hosts. If the networks are many, the text is enough."""
     networks = texts(setting.networks)
     lines = () if len(networks) > _NETWORKS_LIMIT else key_lines(None, {"relay_hosts": networks})
-    if (where := setting.where) is None:
-        return Change(text=text, key="relay_hosts", lines=lines, opens=opens, concerns=tuple(concerns))
-    return Change(
-        text=text, file=where.file, line=where.line, key=where.key, lines=lines, opens=opens, concerns=tuple(concerns)
-    )
+    change = Change(text=text, key="relay_hosts", lines=lines, opens=opens, concerns=tuple(concerns))
+    return change if (where := setting.where) is None else replace(change, file=where.file, line=where.line, key=where.key)
 
 
 def _advice(

@@ -194,22 +194,12 @@ def _first(parts: list[ExactPart], media_types: tuple[str, ...]) -> ExactPart:
     for part in parts:
         if part.media_type in media_types:
             return part
-    raise FaultError(
-        next(
-            (
-                f"the Content-Type of a part is not spelled {name}, or has a fault"
-                for name in media_types
-                if _is_claimed(parts, name)
-            ),
-            "",
-        )
-    )
-
-
-def _is_claimed(parts: list[ExactPart], media_type: str) -> bool:
-    """Return True if a part means this type and its Content-Type does not say it to the letter."""
-    meant = media_type.encode()
-    return any((first(part.head, b"content-type") or b"").strip().lower().startswith(meant) for part in parts)
+    # A part can mean a type, and not say it to the letter.
+    claims = [(first(part.head, b"content-type") or b"").strip().lower() for part in parts]
+    for name in media_types:
+        if any(claim.startswith(name.encode()) for claim in claims):
+            raise FaultError(f"the Content-Type of a part is not spelled {name}, or has a fault")
+    raise FaultError("")
 
 
 def _body(message: bytes, part: ExactPart) -> bytes:
