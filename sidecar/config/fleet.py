@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from sidecar.config.files import UnreadableError, read_content
 from sidecar.config.findings import Kind
 from sidecar.config.readers import Reader, choice, list_of, one_or_more, text, wrong
 from sidecar.config.secrets import private_content, read_secret_file
@@ -146,17 +145,15 @@ def _check_credentials(table: Table, file: str, folder: Path, sources: list[Sour
 def _policy_keys(table: Table, files: Sequence[str], folder: Path, sources: list[Source]) -> Iterator[PolicyKey]:
     """Yield the public keys of the files; add an error for each file that has none."""
     for index, file in enumerate(files):
-        where = table.where("policy_keys", index)
-        try:
-            content = read_content(folder / file, file, sources)
-        except UnreadableError as error:
-            table.findings.error("unreadable_file", where, error.text, error.fix)
+        content = table.content("policy_keys", folder / file, file, sources, index)
+        if content is None:
             continue
         if (key := policy_key(content)) is not None:
             yield key
             continue
         fix = "Name the file that ends in .pub, which `sidecar keys policy` makes beside the private key."
-        table.findings.error("invalid_key", where, f"{shown(file)} has no Ed25519 public key in PEM form.", fix)
+        fault = f"{shown(file)} has no Ed25519 public key in PEM form."
+        table.findings.error("invalid_key", table.where("policy_keys", index), fault, fix)
 
 
 def policy_key(content: bytes) -> PolicyKey | None:
@@ -176,14 +173,10 @@ def _ca(table: Table, values: dict[str, Any], folder: Path, sources: list[Source
     """Check the file of certificates. Return its path under its key, if it is set."""
     if (file := values.get("tls_ca")) is None:
         return {}
-    try:
-        content = read_content(folder / file, file, sources)
-    except UnreadableError as error:
-        table.findings.error("unreadable_file", table.where("tls_ca"), error.text, error.fix)
-    else:
-        if b"-----BEGIN CERTIFICATE-----" not in content:
-            fix = "Name a file with the certificates of authorities in PEM form."
-            table.fault("invalid_key", "tls_ca", f"{shown(file)} has no certificate.", fix)
+    content = table.content("tls_ca", folder / file, file, sources)
+    if content is not None and b"-----BEGIN CERTIFICATE-----" not in content:
+        fix = "Name a file with the certificates of authorities in PEM form."
+        table.fault("invalid_key", "tls_ca", f"{shown(file)} has no certificate.", fix)
     return {"tls_ca": folder / file}
 
 

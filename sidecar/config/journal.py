@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.config.findings import Kind
-from sidecar.config.readers import choice, flag, list_of, text, whole_number, wrong
+from sidecar.config.readers import choice, flag, list_of, path_in, text, whole_number, wrong
 from sidecar.config.tables import Table
 from sidecar.core.settings.values import RECORD_TYPES, JournalSettings, RecordSettings
 from sidecar.core.text import in_units, shown
@@ -38,11 +38,7 @@ _REPORTS: Final = {"OOB": "log_oob", "Feedback": "log_arf"}
 
 def read_journal(table: Table, folder: Path, directory: Path) -> JournalSettings:
     """Read the section. Paths are relative to `folder`; the default of the journal's directory is `directory`."""
-    directory_name = text("a directory")
-
-    def path(value: object) -> Path:
-        return folder / directory_name(value)
-
+    path = path_in(folder, "a directory")
     values: dict[str, Any] = {"directory": directory} | table.take(
         {
             "directory": path,

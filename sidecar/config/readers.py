@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from itertools import chain
 from math import isfinite
+from pathlib import Path
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -86,6 +87,12 @@ def text(what: str) -> Reader[str]:
         return value
 
     return read
+
+
+def path_in(folder: Path, what: str) -> Reader[Path]:
+    """Read a path, which begins in `folder` if it is relative; `what` names it in errors."""
+    read = text(what)
+    return lambda value: folder / read(value)
 
 
 def choice(*words: str) -> Reader[str]:

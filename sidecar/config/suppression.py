@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.config.findings import Findings, Kind
-from sidecar.config.readers import choice, list_of, text, whole_number, wrong
+from sidecar.config.readers import choice, list_of, path_in, text, whole_number, wrong
 from sidecar.config.tables import Table, domain_tables
 from sidecar.core.records.record import UNCATEGORIZED
 from sidecar.core.settings.suppression import IGNORED_TYPES, SuppressionRule, SuppressionSettings
@@ -78,13 +78,8 @@ def read_suppression(
 
     If the sidecar `verifies` reports, the default of trust is "recipient".
     """
-    file_name = text("a file")
-
-    def path(value: object) -> Path:
-        return folder / file_name(value)
-
     readers = {
-        "database": path,
+        "database": path_in(folder, "a file"),
         "trust": choice("any", "message", "recipient"),
         "store": choice("plain", "hashed"),
         "check": _CHECK,

@@ -4,18 +4,19 @@ Owns the places of errors, and rejects unknown keys.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.config.files import Document
+from sidecar.config.files import Document, UnreadableError, read_content
 from sidecar.config.findings import Findings, Kind
 from sidecar.config.places import Place
 from sidecar.config.readers import Reader, WrongValue
 from sidecar.core.findings import ErrorCode
 from sidecar.core.names import BELOW, normal_domain
-from sidecar.core.settings.values import Where
+from sidecar.core.settings.values import Source, Where
 from sidecar.core.text import nearest, quoted, shown, written
 
 
@@ -61,6 +62,17 @@ class Table(Struct):
                 except WrongValue as error:
                     self.wrong(key, error)
         return values
+
+    def content(self, key: str, path: Path, file: str, sources: list[Source], index: int | None = None) -> bytes | None:
+        """Return the content of a file that the value of `key` names; add an error if it cannot be read.
+
+        The file becomes one of the `sources`.
+        """
+        try:
+            return read_content(path, file, sources)
+        except UnreadableError as error:
+            self.findings.error("unreadable_file", self.where(key, index), error.text, error.fix)
+            return None
 
     def only(self, readers: Mapping[str, Reader[Any]]) -> dict[str, Any]:
         """Read a table that has these keys and no others."""

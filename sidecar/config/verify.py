@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from sidecar.config.files import UnreadableError, read_content, stamp_of
+from sidecar.config.files import stamp_of
 from sidecar.config.findings import Kind
 from sidecar.config.readers import choice, flag, list_of, one_or_more, text, whole_number
 from sidecar.config.secrets import read_secret_file
@@ -106,11 +106,9 @@ def _dkim_keys(table: Table, folder: Path, named: str, sources: list[Source]) ->
     files: dict[tuple[str, str], str] = {}
     for name in names:
         file = f"{named}/{name}"
-        try:
-            found = read_key(name, read_content(folder / name, file, sources))
-        except UnreadableError as error:
-            table.findings.error("unreadable_file", table.where("dkim_keys"), error.text, error.fix)
+        if (content := table.content("dkim_keys", folder / name, file, sources)) is None:
             continue
+        found = read_key(name, content)
         place = Where(file=file, line=1, key="")
         if isinstance(found, str):
             fix = "Correct the file, or move it out of the folder."

@@ -130,11 +130,13 @@ def _per_message(group: Group) -> PerMessage:
 def _per_recipient(group: Group) -> PerRecipient | str:
     diagnostic = take(group, "diagnostic-code", diagnostic_code)
     reported = take(group, "status", readable_status)
-    said: Action | None = take(group, "action", _action)
+    # Quotes and comments can be before the word, and any text after it: `Failed (permanently)`.
+    said: Action | None = take(group, "action", lambda text: _first_word_in(ACTIONS, without_comments(text)))
     # `failure`, `expired`, `fehlgeschlagen`: the class of the status or of the reply says what it means.
     unread = class_of(group.get("status", [""])[0])
     classes = (reported.class_ if reported else unread, reply_class(diagnostic))
-    action = said or next(filter(None, map(_ACTIONS_BY_CLASS.get, classes)), None) or _in_other_words(group)
+    action = said or next(filter(None, map(_ACTIONS_BY_CLASS.get, classes)), None)
+    action = action or _first_word_in(_ACTIONS_IN_OTHER_WORDS, group.get("action", [""])[0])
     replied = None if reported else reply_status(diagnostic)
     if action is None:
         return "the first has no Action of RFC 3464, and no Status of class 4 or 5"
@@ -160,12 +162,6 @@ def _per_recipient(group: Group) -> PerRecipient | str:
     )
 
 
-def _in_other_words(group: Group) -> Action | None:
-    word = _WORD.match(group.get("action", [""])[0].lower())
-    return None if word is None else _ACTIONS_IN_OTHER_WORDS.get(word[1])
-
-
-def _action(text: str) -> Action | None:
-    # Quotes and comments can be before the word, and any text after it: `Failed (permanently)`.
-    word = _WORD.match(without_comments(text).lower())
-    return None if word is None else ACTIONS.get(word[1])
+def _first_word_in(actions: dict[str, Action], text: str) -> Action | None:
+    word = _WORD.match(text.lower())
+    return None if word is None else actions.get(word[1])

@@ -4,7 +4,7 @@ import re
 
 from sidecar.core.names import normal_domain
 from sidecar.core.proof.dkim.crypto import from_pem, from_record
-from sidecar.core.proof.dkim.tags import from_base64, read_tags, words
+from sidecar.core.proof.dkim.signature import from_base64, read_tags, words
 from sidecar.core.proof.values import plain
 from sidecar.core.settings.keys import PublicKey
 

@@ -1,5 +1,9 @@
-"""One DKIM-Signature field: what it says, whether it is well-formed, and which header fields it signs."""
+"""One DKIM-Signature field: what it says, whether it is well-formed, and which header fields it signs.
 
+Owns lists of `tag=value` pairs (RFC 6376 section 3.2), which key records have, too.
+"""
+
+import binascii
 import re
 from typing import NamedTuple
 
@@ -7,8 +11,7 @@ from msgspec import Struct
 
 from sidecar.core.names import normal_domain
 from sidecar.core.proof.dkim.canonical import relaxed_field, simple_field, unsigned
-from sidecar.core.proof.dkim.tags import from_base64, read_tags
-from sidecar.core.proof.head import Fields, value_of
+from sidecar.core.proof.head import Fields, joined, value_of
 from sidecar.core.proof.values import plain
 
 VALUE_LIMIT = 8 * 1024
@@ -22,6 +25,10 @@ _FORMS = frozenset((b"simple", b"relaxed"))
 _SELECTOR, _DOMAIN = (re.compile(rb";[ \t\n]*+%b[ \t\n]*+=[ \t\n]*+([^; \t\n]++)" % tag) for tag in (b"s", b"d"))
 # Only mail software writes times; no more digits, so that numbers stay small.
 _NUMBER = re.compile(rb"[0-9]{1,12}")
+
+_BLANKS = b" \t\r\n"
+# A signature has some 12 tags, a record 5.
+_TAG_LIMIT = 40
 
 
 class SignedField(NamedTuple):
@@ -67,7 +74,7 @@ def signer(field: bytes) -> tuple[str, str] | None:
 def read_signature(field: bytes, selector: str, domain: str) -> Signature | str:
     """Read a field of a signer, as `signer` found it. Return what is wrong if it is not well-formed."""
     tags = read_tags(value_of(field)) or {}
-    names = tuple(name.strip(b" \t\r\n") for name in tags.get(b"h", b"").lower().split(b":"))
+    names = tuple(name.strip(_BLANKS) for name in tags.get(b"h", b"").lower().split(b":"))
     identity = _identity_domain(tags, domain)
     header_form, slash, body_form = tags.get(b"c", b"simple").lower().partition(b"/")
     signature, body_hash = from_base64(tags.get(b"b", b"")), from_base64(tags.get(b"bh", b""))
@@ -128,3 +135,32 @@ def signed_text(signature: Signature, signed: list[SignedField]) -> bytes:
     """Return what is hashed for `b=`."""
     form = relaxed_field if signature.relaxed_header else simple_field
     return b"\r\n".join((*(form(field.raw) for field in signed), form(unsigned(signature.field))))
+
+
+def read_tags(text: bytes) -> dict[bytes, bytes] | None:
+    """Return the tags of a list with their values, which have no white space around them. None if it is no list of tags.
+
+    A tag that stands twice makes the whole list invalid.
+    """
+    tags: dict[bytes, bytes] = {}
+    pairs = text.rstrip(_BLANKS).removesuffix(b";").split(b";", _TAG_LIMIT)
+    for pair in pairs:
+        name, equals, value = pair.partition(b"=")
+        name = name.strip(_BLANKS)
+        if not equals or name in tags or not name.replace(b"_", b"").isalnum():
+            return None
+        tags[name] = value.strip(_BLANKS)
+    return tags
+
+
+def words(value: bytes) -> set[bytes]:
+    """Return the words of a list with colons, in lower case."""
+    return {word.strip(_BLANKS).lower() for word in value.split(b":")}
+
+
+def from_base64(value: bytes) -> bytes | None:
+    """Return a value without its base64, in which white space can be anywhere; None if it is no base64."""
+    try:
+        return binascii.a2b_base64(joined(value), strict_mode=True)
+    except binascii.Error:
+        return None

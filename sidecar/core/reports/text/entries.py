@@ -76,7 +76,7 @@ def entries_of(layout: Layout, header: MailerHeader, text: BounceText, start: in
     for at, end in islice(_lines(text.text, start, text.end), _LINES + (text.end - start) // _LINE_SIZE):
         first = text.text[at:end].lstrip()[:1]
         if first == b"(":
-            if address := _origin(text.text, at, end):
+            if (origin := _ORIGIN.match(text.text, at, end)) and (address := address_of(origin[1])):
                 last = _expanded(entries, last, TextRecipient(address, at, end))
         elif first and (found := _named(layout, header, text, at, end)):
             for entry in found[:left]:
@@ -89,11 +89,6 @@ def entries_of(layout: Layout, header: MailerHeader, text: BounceText, start: in
         else:
             last = None
     return list(entries.values())[:RECIPIENT_LIMIT]
-
-
-def _origin(text: bytes, at: int, end: int) -> str | None:
-    found = _ORIGIN.match(text, at, end)
-    return None if found is None else address_of(found[1])
 
 
 def _expanded(entries: dict[str, TextRecipient], last: TextRecipient | None, origin: TextRecipient) -> TextRecipient | None:

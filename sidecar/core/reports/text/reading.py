@@ -100,7 +100,8 @@ def _in_layouts(header: MailerHeader, body: BounceBody, *, null_sender: bool) ->
             if entries or layout.certain:
                 yield _bounce(layout, _Found(header, body, text, entries), known)
     if known is not None:
-        yield _from_status(known, body)
+        original = _original(body, body.texts[0] if body.texts else None)
+        yield TextBounce(format="status", report=replace(known, original_message=original))
     for text in body.texts:
         if entries := _general(header, text, null_sender=null_sender):
             yield _bounce(None, _Found(header, body, text, entries), None)
@@ -170,11 +171,6 @@ def _status_report(body: BounceBody) -> OobReport | None:
         return None
     report = read_status(found[0], None, *found[1:])
     return None if isinstance(report, str) or not report.per_recipient else report
-
-
-def _from_status(report: OobReport, body: BounceBody) -> TextBounce:
-    original = _original(body, body.texts[0] if body.texts else None)
-    return TextBounce(format="status", report=replace(report, original_message=original))
 
 
 def _original(body: BounceBody, text: BounceText | None) -> Original | None:
