@@ -14,13 +14,11 @@ from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import Envelope, RecordedEntry, envelope_of, received_by_smtp
 from sidecar.core.evaluate.evaluator import ONLY_REPORTS, REACH, EnvelopeOutcome, Judgement, Undecided
 from sidecar.core.policy import Because
-from sidecar.core.policy.address import domain_of, has_route, is_ambiguous, is_text
+from sidecar.core.policy.address import domain_of
 from sidecar.core.records import Logged
 from sidecar.core.settings.values import ANY_LISTENER
 from sidecar.core.tally import Tally
 
-# Two answers take some 25 us, and an entry some 500 bytes.
-_CACHE_LIMIT = 50_000
 # The records of a message are close together: the sidecar writes them at once, KumoMTA within seconds.
 _WAITING = 4096
 # Each deciding rule has a group, and a policy can have 200,000 rules.
@@ -56,28 +54,13 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Questions:
-    """Both policies, with a bounded cache of their answers: neither policy changes while this runs."""
+    """Both policies."""
 
     def __init__(self, old: Side, new: Side) -> None:
         self._old, self._new = old, new
-        # An address token is part of the local part, and valid for some time.
-        sections = [side.evaluator.settings.verify for side in (old, new)]
-        self._needs_address = any(one is not None and one.requires_tokens for one in sections)
-        self._cache: dict[tuple[object, ...], Difference | None] = {}
 
     def ask(self, envelope: Envelope) -> Difference | None:
         """Return the difference for an envelope with one recipient or none; None if there is none."""
-        # An entry of the suppression list is of one address, not of its domain.
-        key = None if self._needs_address or envelope.suppressed is not None else _key(envelope)
-        if key is None:
-            return self._difference(envelope)
-        if key not in self._cache:
-            if len(self._cache) >= _CACHE_LIMIT:
-                self._cache.clear()
-            self._cache[key] = self._difference(envelope)
-        return self._cache[key]
-
-    def _difference(self, envelope: Envelope) -> Difference | None:
         before, after = self._old.evaluator.judge(envelope), self._new.evaluator.judge(envelope)
         old, new = _outcome(before), _outcome(after)
         # Relayed mail is relayed, whether it is also logged as a report or not.
@@ -101,22 +84,6 @@ def _rule(judgement: Judgement) -> Because:
         return judgement.recipients[0].because[0]
     # The first reason is about relay_hosts, the last about the listener domains.
     return judgement.connect.because[-1]
-
-
-def _key(envelope: Envelope) -> tuple[object, ...] | None:
-    """Return all that the answer depends on: of usual addresses only the domains; None for an unusual address."""
-    recipient = "".join(envelope.recipients)
-    domain = domain_of(recipient)
-    if not domain or not is_text(recipient) or has_route(recipient) or is_ambiguous(recipient):
-        return None
-    return (
-        envelope.peer,
-        envelope.listener,
-        envelope.authz_id,
-        (envelope.kind, envelope.in_text, envelope.verified),
-        domain_of(envelope.sender),
-        domain,
-    )
 
 
 class _Seen(Struct, kw_only=True):

@@ -37,11 +37,6 @@ class VerifySettings(Keys, frozen=True, kw_only=True):
     rule: VerifyRule = VerifyRule()
     domains: Mapping[str, VerifyRule] = {}
 
-    @property
-    def requires_tokens(self) -> bool:
-        """Whether some domain requires address tokens."""
-        return any(rule.requires_token for rule in self.domains.values())
-
     def rule_of(self, domain: str) -> VerifyRule:
         """Return the rule for a recipient domain in normal form: its own, or that of its nearest parent with `*.`."""
         name = most_specific(self.domains, domain) if self.domains else None
