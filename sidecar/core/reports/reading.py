@@ -318,8 +318,6 @@ def _lacking(mail: _Mail) -> str:
 def _bounce_words(report: OobReport) -> str:
     if not report.per_recipient:
         return "a bounce report that names no recipient"
-    if len(report.per_recipient) == 1:
-        return f"a bounce report: 1 recipient {report.per_recipient[0].action}"
     counts = Counter(entry.action for entry in report.per_recipient)
     (action, count), *others = counts.items()
     first = f"{count} recipient{'s' if count > 1 else ''} {action}"

@@ -34,15 +34,15 @@ def completed(report: ArfReport) -> tuple[ArfReport, tuple[str, ...]]:
     A name is the value's path in the record, as in `meta.derived`. A field that was reported and cannot be read was reported:
     it stays empty.
     """
-    lacking = [name for name, spelled in _REPORTED_AS.items() if _lacks(report, name, spelled)]
+    lacking = [name for name, (spelled, _) in _VALUES_FOUND.items() if _lacks(report, name, spelled)]
     if not lacking or report.original_message is None:
         return report, ()
     fields = [field for field in header_fields(report.original_message) if field[0] in _USED]
-    found = {name: value for name in lacking if (value := _FOUND_BY[name](fields))}
+    found = {name: value for name in lacking if (value := _VALUES_FOUND[name][1](fields))}
     if not found:
         return report, ()
     # Without all of these, the report says nothing but its type.
-    is_sparse = len(lacking) == len(_REPORTED_AS) and any(name == "message-id" for name, _ in fields)
+    is_sparse = len(lacking) == len(_VALUES_FOUND) and any(name == "message-id" for name, _ in fields)
     derived = (f"feedback_report.{name}" for name in found)
     return replace(report, **found), (*derived, *[_MESSAGE_ID] * is_sparse)
 
@@ -71,17 +71,12 @@ def _recipients(fields: Block) -> list[str]:
     return [] if found is None else [found]
 
 
-_REPORTED_AS = {
-    "arrival_date": ("arrival-date", "received-date"),
-    "original_mail_from": ("original-mail-from",),
-    "original_rcpto_to": ("original-rcpt-to",),
+_VALUES_FOUND: dict[str, tuple[tuple[str, ...], Callable[[Block], str | list[str] | None]]] = {
+    "arrival_date": (("arrival-date", "received-date"), _arrival_date),
+    "original_mail_from": (("original-mail-from",), _sender),
+    "original_rcpto_to": (("original-rcpt-to",), _recipients),
 }
-"""The values, in the order of the record, and the names of their fields in the report."""
-_FOUND_BY: dict[str, Callable[[Block], str | list[str] | None]] = {
-    "arrival_date": _arrival_date,
-    "original_mail_from": _sender,
-    "original_rcpto_to": _recipients,
-}
+"""The values, in the order of the record: the names of their fields in the report, and how they are found."""
 
 
 _USED = {
