@@ -112,8 +112,11 @@ def default_node() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "_", os.uname().nodename)[:64] or "node"
 
 
-def read_fleet(table: Table, where: Where, folder: Path, sources: list[Source]) -> FleetSettings | None:
-    """Read the section, which begins at `where`; None without servers, which is an error. The files become `sources`."""
+def read_fleet(table: Table, where: Where, folder: Path, sources: list[Source], revision: int | None) -> FleetSettings | None:
+    """Read the section, which begins at `where`; None without servers, which is an error. The files become `sources`.
+
+    `revision` is that of the fleet's policy, if it is in use.
+    """
     values = table.only(READERS)
     if not values.get("servers"):
         if "servers" not in table.values:
@@ -127,7 +130,8 @@ def read_fleet(table: Table, where: Where, folder: Path, sources: list[Source]) 
         values["credentials"] = folder / file
     keys: Sequence[str] = values.pop("policy_keys", ())
     values["policy_keys"] = tuple(_policy_keys(table, keys, folder, sources))
-    settings = FleetSettings(**{"node": default_node()} | values | _ca(table, values, folder, sources))
+    values |= _ca(table, values, folder, sources)
+    settings = FleetSettings(**{"node": default_node()} | values, revision=revision)
     for index, url in enumerate(settings.servers):
         if url.startswith("nats:") and not _is_local(urlsplit(url).hostname):
             table.findings.warn(_NO_TLS, table.where("servers", index), host=urlsplit(url).hostname)

@@ -36,7 +36,6 @@ from sidecar.core.evaluate.spelling import is_json
 from sidecar.core.findings import Finding
 from sidecar.core.names import normal_listener
 from sidecar.core.settings.domain_table import DomainsFile, DomainTable, table_of
-from sidecar.core.settings.fleet import FleetSettings
 from sidecar.core.settings.settings import Settings
 from sidecar.core.settings.values import BounceRule, LimitSettings, LogSettings, NetworkList, Source, Stamp, Where
 from sidecar.core.text import quoted
@@ -166,6 +165,11 @@ class Reading:
             note_missing(self.loaded.settings, self._table)
         return tuple(sorted(dict.fromkeys(self._findings.warnings()), key=position))
 
+    @property
+    def place(self) -> Place:
+        """The lines of the settings file, if it can be parsed."""
+        return self._table.place
+
     def where(self, *keys: str) -> Where | None:
         """Return the place of a key, by its path of tables; None if it is not set or there is no file."""
         table = self._table
@@ -226,6 +230,7 @@ class Reading:
         section, proofs, signing = table.table("admin"), table.table("verify"), table.table("sign")
         verify = read_verify(proofs, folder, self._sources) if "verify" in table.values else None
         suppression, fleet = table.table("suppression"), table.table("fleet")
+        revision = None if self._policy is None else self._policy.revision
         settings = Settings(
             relay_hosts=DEFAULT_RELAY_HOSTS if hosts is None else NetworkList(networks=hosts, where=table.where("relay_hosts")),
             listener_relay_hosts=_listener_relay_hosts(table.table("listener", quoted)),
@@ -240,7 +245,7 @@ class Reading:
             suppression=read_suppression(suppression, folder, state_directory, journal=journal, verifies=verify is not None)
             if "suppression" in table.values
             else None,
-            fleet=self._fleet(fleet) if "fleet" in table.values else None,
+            fleet=read_fleet(fleet, table.where("fleet"), folder, self._sources, revision) if "fleet" in table.values else None,
             webhook=read_webhooks(table, folder, self._sources),
             log=LogSettings(**table.table("log").only(_LOG_READERS)),
             limits=LimitSettings(**limits.only(_LIMIT_READERS)),
@@ -250,11 +255,6 @@ class Reading:
         _check_socket_mode(settings, section)
         table.close()
         return settings
-
-    def _fleet(self, table: Table) -> FleetSettings | None:
-        fleet = read_fleet(table, self._table.where("fleet"), self._folder, self._sources)
-        revision = None if self._policy is None else self._policy.revision
-        return fleet if fleet is None else replace(fleet, revision=revision)
 
     def _domains(self, files: Sequence[str]) -> DomainTable:
         each_file = [self._named(file) for file in files]

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import click
 
-from sidecar.config import load
+from sidecar.config import Reading
 from sidecar.config.diff.rules import Listing, changes
 from sidecar.config.diff.values import EFFECTS, Side, Verdicts
 from sidecar.config.diff.verdicts import Replay
-from sidecar.config.files import UnreadableError, read_document
-from sidecar.config.places import Place
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.records import decode
 from sidecar.core.text import printable
@@ -85,16 +83,12 @@ def command(old: Path, new: Path, records: Path | None, *, in_full: bool, as_jso
 
 
 def _side(path: Path) -> Side:
-    loaded = load(path)
-    if loaded.settings is None:
-        print_errors(loaded.problems)
+    reading = Reading(path)
+    if (settings := reading.loaded.settings) is None:
+        print_errors(reading.loaded.problems)
         click.echo(f"{printable(str(path))} has errors. Fix them first.", err=True)
         sys.exit(_TROUBLE)
-    try:
-        place = read_document(path, str(path)).place
-    except UnreadableError:  # the file changed since it was loaded: only its lines are missing
-        place = Place(1)
-    return Side(file=str(path), folder=path.parent.absolute(), place=place, evaluator=Evaluator(loaded.settings))
+    return Side(file=str(path), folder=path.parent.absolute(), place=reading.place, evaluator=Evaluator(settings))
 
 
 def _replay(records: Path, old: Side, new: Side) -> Verdicts:

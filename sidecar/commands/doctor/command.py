@@ -1,8 +1,7 @@
 """`sidecar doctor`: checks of an MTA's settings against the sidecar's."""
 
-import os
-import stat
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from sidecar.commands.doctor.postfix.checks import check_postfix
 from sidecar.commands.doctor.sendmail_checks import check_sendmail
+from sidecar.config.files import UnreadableError, read_content
 from sidecar.core.text import counted, in_units, printable
 from sidecar.output.help import Command
 from sidecar.output.problems import ExistingPath, config_option, finding_line, settings_or_exit
@@ -75,13 +75,7 @@ def _settings_text(source: str) -> str:
 
 def _text(path: str) -> str | None:
     """Return the text of a file; None if it is not a regular file, is too large, or cannot be read."""
-    if not path.startswith("/"):
-        return None
-    try:
-        # O_NONBLOCK: opening a FIFO must not wait for its other end.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - a descriptor
-            status = os.fstat(file.fileno())
-            readable = stat.S_ISREG(status.st_mode) and status.st_size <= _SIZE_LIMIT
-            return file.read(_SIZE_LIMIT).decode("utf-8", "replace") if readable else None
-    except (OSError, ValueError):
-        return None
+    with suppress(OSError, ValueError, UnreadableError):
+        if path.startswith("/") and Path(path).stat().st_size <= _SIZE_LIMIT:
+            return read_content(Path(path), path, []).decode("utf-8", "replace")
+    return None
