@@ -14,11 +14,12 @@ from msgspec import Struct
 from sidecar.core.proof.address import check_address
 from sidecar.core.proof.dkim.check import check_dkim
 from sidecar.core.proof.dkim.keys import read_key
-from sidecar.core.proof.head import Returned, fields, head_of, value_of
+from sidecar.core.proof.head import Returned, fields, value_of
 from sidecar.core.proof.secret import read_secret
 from sidecar.core.proof.trace import NAME
 from sidecar.core.proof.values import Case
 from sidecar.core.proof.verify import verify
+from sidecar.core.reports.original import head_of
 from sidecar.core.reports.reading import read
 from sidecar.core.settings.keys import Keys, PublicKey, Secret
 from tests.commands.doctor.test_real_postfix import doctor, settings_of

@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# As far as the other readers of a returned message go; the fields of proofs are far before that.
-HEAD_LIMIT = 64 * 1024
 # As many as a message of the session can have; each has a cost.
 FIELD_LIMIT = 1000
 
@@ -24,14 +22,6 @@ class Returned(NamedTuple):
 
     message: str | bytes
     fields: Fields
-
-
-def head_of(message: str | bytes) -> bytes:
-    """Return the header section of a message with LF line ends; of a large one the first 64 kB."""
-    start = message[:HEAD_LIMIT]
-    if isinstance(start, str):
-        return start.lstrip("\n").partition("\n\n")[0].encode("utf-8", "replace")
-    return start.lstrip(b"\n").partition(b"\n\n")[0]
 
 
 def body_of(message: str | bytes, limit: int) -> bytes | None:

@@ -7,9 +7,10 @@ below. The MTA must remove fields of its own id from incoming mail (RFC 8601 sec
 import re
 
 from sidecar.core.names import normal_domain
-from sidecar.core.proof.head import HEAD_LIMIT, fields, value_of
+from sidecar.core.proof.head import fields, value_of
 from sidecar.core.proof.values import Reporter
 from sidecar.core.reports.mime import split_message
+from sidecar.core.reports.original import HEAD_LIMIT
 
 VALUE_LIMIT = 4 * 1024
 """Bytes of a field that are read: results for ten signatures."""

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable
 
 from sidecar.core.proof.address import check_address
 from sidecar.core.proof.dkim.check import FIELD, check_dkim
-from sidecar.core.proof.head import Returned, fields, head_of
+from sidecar.core.proof.head import Returned, fields
 from sidecar.core.proof.reporter import read_reporter
 from sidecar.core.proof.trace import NAMES, Traces
 from sidecar.core.proof.values import Case, Verification, by_name
+from sidecar.core.reports.original import head_of
 from sidecar.core.reports.values import ReportReading
 from sidecar.core.settings.keys import Keys
 

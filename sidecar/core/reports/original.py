@@ -10,8 +10,8 @@ from sidecar.core.reports.fields import Block, blocks
 
 # A larger message is decoded in pieces of this size.
 _PIECE = 64 * 1024
-# Postfix cuts the header section of a message at 100 kB; the fields of interest are far before that.
-_HEAD_LIMIT = 64 * 1024
+HEAD_LIMIT = 64 * 1024
+"""Of a header section. Postfix cuts it at 100 kB; the fields of interest are far before that."""
 
 
 def original_text(original: bytes) -> str | bytes:
@@ -34,12 +34,16 @@ def original_text(original: bytes) -> str | bytes:
     return "".join(texts)
 
 
+def head_of(message: str | bytes) -> bytes:
+    """Return the header section of a message with LF line ends; of a large one the first 64 kB."""
+    start = message[:HEAD_LIMIT]
+    octets = start.encode("utf-8", "replace") if isinstance(start, str) else start
+    return octets.lstrip(b"\n").partition(b"\n\n")[0]
+
+
 def header_fields(message: str | bytes) -> Block:
-    """Return the fields of a returned message or header section with LF line ends; of a large section the first 64 kB."""
-    start = message[:_HEAD_LIMIT]
-    octets = start.encode() if isinstance(start, str) else start
-    head, _, _ = octets.lstrip(b"\n").partition(b"\n\n")
-    return _fields(head)
+    """Return the fields of a returned message or header section, as far as `head_of` has them."""
+    return _fields(head_of(message))
 
 
 @lru_cache(maxsize=1)  # the values of a report and its records are read from the same section, one after the other

@@ -6,8 +6,8 @@ from email import message_from_string
 import pytest
 
 from sidecar.core.proof import trace
-from sidecar.core.proof.head import head_of
 from sidecar.core.proof.values import Checked
+from sidecar.core.reports.original import head_of
 from sidecar.core.settings.keys import Keys
 from tests.core.proof.making import DAY, MAIL, NOW, SENDER, check_trace, keys, secret, traced
 

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from sidecar.core.proof.dkim.check import check_dkim
-from sidecar.core.proof.head import Returned, fields, head_of
+from sidecar.core.proof.head import Returned, fields
 from sidecar.core.proof.values import Case, Checked
+from sidecar.core.reports.original import head_of
 from sidecar.core.settings.keys import Keys, PublicKey
 from tests.core.proof.making import DAY, MAIL, NOW, dkim_field, ed_key, keys, pem, public_key
 
