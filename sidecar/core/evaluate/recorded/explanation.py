@@ -200,6 +200,8 @@ def _about_the_answer(found: ComparedRecord) -> Iterator[str]:
     record, answer = found.record, found.answer
     if answer.happened == "tempfailed":
         yield "A 4xx reply is a fault or a limit, not a decision of the policy. The sender retries."
+    if answer.happened == "dropped" and found.judgement.outcome is Disposition.REJECTED_AT_END:
+        yield "Such a message to this recipient alone is rejected at its end."
     if answer.happened == "rejected_for_other_reason":
         yield "This reply is not from the listener policy: no listener domain and no relay host changes it."
     if found.envelope.suppressed is not None:

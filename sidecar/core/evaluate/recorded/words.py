@@ -9,7 +9,7 @@ from sidecar.core.evaluate.recorded.explanation import RecordExplanation
 
 HAPPENED: Final[dict[Happened, str]] = {
     "quarantined": "accepted, and kept in the quarantine",
-    "dropped": "accepted for reports only; the message is none, and was relayed to others",
+    "dropped": "dropped for this recipient; for others the message was accepted",
     "rejected_for_other_reason": "rejected",
 }
 OUTCOMES: Final[dict[EnvelopeOutcome, str]] = {
@@ -31,6 +31,8 @@ AIMS: Final = {"reject": "To reject it:", "accept": "To accept it, make one of t
 def decision(explanation: RecordExplanation, outcome: EnvelopeOutcome) -> str:
     """Return what the configuration does, and whether the record says the same."""
     words = OUTCOMES[outcome]
+    if explanation.happened == "dropped" and outcome is Disposition.REJECTED_AT_END:
+        words = "accepts the recipient, and does not accept the message for it"
     parts, message = explanation.recipients, explanation.message
     if outcome not in REJECTED and any(part.action == "reject" for part in parts):
         words += ", but only for some of its recipients"

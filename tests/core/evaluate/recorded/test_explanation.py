@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.core.disposition import Disposition
 from sidecar.core.evaluate.envelope import envelope_of
 from sidecar.core.evaluate.evaluator import Evaluator
 from sidecar.core.evaluate.recorded.explanation import Explainer, RecordExplanation
 from sidecar.core.evaluate.recorded.follow_up import Entry, with_follow_ups
+from sidecar.core.evaluate.recorded.words import decision
 from sidecar.core.records import encode
 from sidecar.core.settings.settings import Settings
 from sidecar.output.streams import print_json
@@ -423,7 +425,12 @@ def test_a_recipient_that_was_dropped() -> None:
     records = [json.loads(encode(one)) for one in outcome.records]
     dropped, relayed = explained(*records, under=under)
     assert (dropped.happened, dropped.outcome, dropped.agrees) == ("dropped", "rejected_at_end", True)
+    assert decision(dropped, Disposition.REJECTED_AT_END) == (
+        "accepts the recipient, and does not accept the message for it, as the record says"
+    )
+    assert dropped.notes == ["Such a message to this recipient alone is rejected at its end."]
     assert (relayed.happened, relayed.outcome, relayed.agrees) == ("accepted", "relayed", True)
     opened = settings([entry("bounce.example.com", relay_to=True), entry("open.example", relay_to=True)])
     dropped, relayed = explained(*records, under=opened)
     assert (dropped.outcome, dropped.agrees, relayed.agrees) == ("relayed", False, True)
+    assert not any("alone" in note for note in dropped.notes)
