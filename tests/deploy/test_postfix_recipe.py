@@ -46,7 +46,8 @@ BEFORE = {
 def attach(folder: Path, before: Mapping[str, str], *arguments: str) -> dict[str, str]:
     """Run `attach` on a main.cf, and return the settings that it then has."""
     (folder / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in before.items()))
-    (folder / "master.cf").touch()
+    for name in ("master.cf", "sidecar-relay-domains"):
+        (folder / name).touch()
     # Postfix waits until its settings are two seconds old.
     os.utime(folder / "main.cf", (0, 0))
     done = attached(folder, *arguments)
@@ -131,8 +132,19 @@ def test_attach_needs_a_postfix_with_settings(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+def test_attach_needs_the_list_of_domains(tmp_path: Path) -> None:
+    """Without it Postfix would accept no mail, so main.cf stays as it is."""
+    (tmp_path / "main.cf").write_text("# mine\n")
+    done = attached(tmp_path, MILTER)
+    assert (done.returncode, done.stdout) == (66, "")
+    name = f"{tmp_path}/sidecar-relay-domains"
+    assert done.stderr == f"There is no {name}. First run: sidecar export postfix --output {name}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["main.cf"]
+
+
 def test_attach_names_services_with_milters_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "main.cf").touch()
+    for name in ("main.cf", "sidecar-relay-domains"):
+        (tmp_path / name).touch()
     service = "submission inet n - y - - smtpd -o smtpd_milters=inet:127.0.0.1:8891\n"
     (tmp_path / "master.cf").write_text(service)
     os.utime(tmp_path / "main.cf", (0, 0))
