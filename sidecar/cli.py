@@ -23,7 +23,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
     "Service": {
         "run": "Run the milter in the foreground until it is stopped.",
         "status": "Show if the sidecar is running, and its last reload.",
-        "index": "Show or make again the index that the console searches.",
+        "index": "Show or rebuild the index that the console searches.",
     },
     "Analysis": {
         "explain": "Explain why a message is accepted or rejected.",

@@ -28,9 +28,9 @@ _LATE_SECONDS = 60
     statuses={0: "success", 1: "the index cannot be read or written, or is behind the journal"},
 )
 def command() -> None:
-    """Show the state of the index that the console searches, or make it again from the journal.
+    """Show the state of the index that the console searches, or rebuild it from the journal.
 
-    `console = true` below [admin] turns it on. `sidecar run` keeps it up to date.
+    `console = true` below [admin] turns the index on. `sidecar run` keeps it up to date.
     """
 
 
@@ -71,13 +71,13 @@ def _words(caught_up: int, late: int) -> str:
 
 @command.command(
     "rebuild",
-    short_help="Make the index again from the journal.",
+    short_help="Rebuild the index from the journal.",
     examples=["sidecar index rebuild"],
     statuses={0: "success, or the sidecar that is running has begun", 1: "the index cannot be written"},
 )
 @config_option
 def rebuild(config: Path | None) -> None:
-    """Make the index again from the journal. A sidecar that is running does it, and serves meanwhile.
+    """Rebuild the index from the journal. If the sidecar is running, it does this itself, and its milter keeps running.
 
     A damaged index and one of another version need no rebuild: the sidecar does that work itself. A million records need about
     a minute.

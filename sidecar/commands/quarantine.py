@@ -150,7 +150,7 @@ _STATUSES = {0: "success", 1: "the quarantine cannot be read, or a message does 
     "list",
     examples=[
         "sidecar quarantine list --config /etc/sidecar/sidecar.toml",
-        "sidecar quarantine list --json --config sidecar.toml | jq -r .peer | sort | uniq -c",
+        "sidecar quarantine list --json --config sidecar.toml |\n    jq -r .peer | sort | uniq -c",
     ],
     statuses=_STATUSES,
 )
@@ -159,8 +159,8 @@ _STATUSES = {0: "success", 1: "the quarantine cannot be read, or a message does 
 def list_messages(config: Path | None, *, as_json: bool) -> None:
     """List all messages, the oldest first.
 
-    The columns are the id, the time (UTC), the peer, the size and the reason. On a terminal an id has so many digits that all
-    ids differ.
+    The columns are the id, the time (UTC), the peer, the size and the reason. On a terminal an id is
+    shortened to the first digits that no other id has.
     """
     folder = _Folder(config)
     messages = folder.messages()

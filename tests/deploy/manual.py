@@ -73,7 +73,7 @@ def _program(context: click.Context) -> Iterator[str]:
             yield from (".TP", rf"\fBsidecar\-{name}\fR(1)", escape(summary))
     yield from (".SH OPTIONS", *_options(context, main))
     yield from _examples(EXAMPLES)
-    yield from _listed("EXIT STATUS", {str(status): meaning for status, meaning in STATUSES.items()})
+    yield from _listed("EXIT STATUS", STATUSES)
     yield from _listed("ENVIRONMENT", _ENVIRONMENT)
     yield from _listed("FILES", _FILES)
     yield from _see_also(f"sidecar-{name}" for name in COMMANDS)
@@ -89,7 +89,7 @@ def _command(context: click.Context, command: Command, summary: str) -> Iterator
     for leaf in command.commands.values() if isinstance(command, click.Group) else ():
         yield from _part(context, leaf)
     yield from _examples(command.examples)
-    yield from _listed("EXIT STATUS", {str(status): meaning for status, meaning in command.statuses.items()})
+    yield from _listed("EXIT STATUS", command.statuses)
     yield from _listed("ENVIRONMENT", _ENVIRONMENT)
     yield from _listed("FILES", _FILES)
     group = next(commands for commands in GROUPS.values() if command.name in commands)
@@ -103,6 +103,9 @@ def _part(context: click.Context, command: click.Command) -> Iterator[str]:
     yield f".SH {name.upper()}"
     yield from (rf".B sidecar {name}", escape(" ".join(command.collect_usage_pieces(own))))
     yield from (".PP", *_description(command), *_options(own, command))
+    assert isinstance(command, Command)
+    yield from (".SS Examples", *_shown(command.examples))
+    yield from (".SS Exit status", *_entries(command.statuses))
 
 
 def _beginning(name: str, summary: str, *, section: int = 1) -> Iterator[str]:
@@ -130,7 +133,10 @@ def _options(context: click.Context, command: click.Command) -> Iterator[str]:
 
 
 def _examples(examples: tuple[str, ...]) -> Iterator[str]:
-    yield ".SH EXAMPLES"
+    yield from (".SH EXAMPLES", *_shown(examples))
+
+
+def _shown(examples: tuple[str, ...]) -> Iterator[str]:
     for number, example in enumerate(examples):
         yield from (".PP",) if number else ()
         yield from (".RS 4", ".nf")
@@ -138,10 +144,13 @@ def _examples(examples: tuple[str, ...]) -> Iterator[str]:
         yield from (".fi", ".RE")
 
 
-def _listed(heading: str, entries: Mapping[str, str]) -> Iterator[str]:
-    yield f".SH {heading}"
+def _listed(heading: str, entries: Mapping[str, str] | Mapping[int, str]) -> Iterator[str]:
+    yield from (f".SH {heading}", *_entries(entries))
+
+
+def _entries(entries: Mapping[str, str] | Mapping[int, str]) -> Iterator[str]:
     for name, text in entries.items():
-        yield from (".TP", rf"\fB{escape(name)}\fR")
+        yield from (".TP", rf"\fB{escape(str(name))}\fR")
         yield from folded(text)
 
 

@@ -41,6 +41,14 @@ def test_pages_can_be_set(path: Path) -> None:
     assert all(section in done.stdout for section in sections)
 
 
+def test_the_page_of_a_group_has_what_the_help_of_its_commands_has() -> None:
+    """Examples and exit statuses differ from command to command."""
+    page = (FOLDER / "sidecar-fleet.1").read_text()
+    part = page[page.index(".SH FLEET STATUS") : page.index(".SH FLEET HISTORY")]
+    assert "sidecar fleet status \\-\\-json" in part
+    assert "a node is behind" in part
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """A PATH with a `sidecar`."""

@@ -22,7 +22,7 @@ from sidecar.commands.fleet.publish import promote, publish, rollback
         "sidecar fleet rollback --key policy.key",
         "sidecar fleet history",
     ],
-    statuses={0: "success", 1: "the fleet cannot be reached, or a check says no; the last line has the reason"},
+    statuses={0: "success", 1: "the fleet cannot be reached, a check fails, or `status` finds a problem"},
 )
 def command() -> None:
     """Publish the policy of many nodes, and show what they do with it.

@@ -81,9 +81,9 @@ def _print_status(history: History, nodes: list[NodeStatus]) -> None:
 @config_option
 @json_option
 def history(config: Path | None, *, as_json: bool) -> None:
-    """List all revisions, the newest first, with what no node takes.
+    """List all revisions, the newest first.
 
-    A revision is listed only if a key in `policy_keys` has signed it.
+    A revision is listed only if a key in `policy_keys` has signed it. Below are those that no node accepts, with the reason.
     """
     fleet = fleet_or_exit(config)
     found = connected(fleet, lambda buckets: history_of(buckets, fleet))

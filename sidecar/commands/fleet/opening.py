@@ -28,7 +28,7 @@ key_option = click.option(
     type=click.Path(path_type=Path),
     help="The private key that signs, made by `sidecar keys policy`.",
 )
-force_option = click.option("--force", is_flag=True, help="Continue although a check says no.")
+force_option = click.option("--force", is_flag=True, help="Continue even if a check fails.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 
 

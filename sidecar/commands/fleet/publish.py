@@ -57,7 +57,7 @@ class CanaryNodes(click.ParamType[str]):
 @click.argument("policy", metavar="POLICY", type=click.Path(path_type=Path))
 @config_option
 @key_option
-@click.option("--canary", metavar="NODES|N%", type=CanaryNodes(), help="Only these nodes take it, until it is promoted.")
+@click.option("--canary", metavar="NODES|N%", type=CanaryNodes(), help="Only these nodes use it, until it is promoted.")
 @click.option(
     "--hold-at",
     metavar="PERCENT",
@@ -151,7 +151,7 @@ async def _canary(wanted: str, buckets: Buckets, history: History, *, force: boo
 def promote(config: Path | None, key_file: Path, *, force: bool) -> None:
     """Publish the policy of the canary for all nodes.
 
-    It becomes a new revision with the same files. Without --force each node of the canary must serve it now. A node that
+    It becomes a new revision with the same files. Without --force each node of the canary must use it now. A node that
     rejected it, or that has left it because of tempfails, prevents the promotion.
     """
     fleet = fleet_or_exit(config)

@@ -33,13 +33,13 @@ def _alone(settings: Settings, own: SuppressionSettings) -> Iterator[None]:
     "erase",
     cls=Command,
     short_help="Forget addresses, their reports and removals.",
-    examples=["systemctl stop sidecar && sudo -u sidecar sidecar suppression erase user@example.com"],
+    examples=["systemctl stop sidecar &&\n    sudo -u sidecar sidecar suppression erase user@example.com"],
     statuses={0: "success", 1: "the list is in use, or cannot be written"},
 )
 @config_option
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 def erase(config: Path | None, addresses: tuple[str, ...]) -> None:
-    """Forget addresses: their entries, reports and removals, without a record. Stop the sidecar before.
+    """Forget addresses: their entries, reports and removals, without a record. Stop the sidecar first.
 
     This is for people who ask for it: the address can be mailed again. The journal still has its records: see the guide to
     personal data. Programs with a copy of the list read all of it again. For all other reasons use `remove`.
@@ -56,16 +56,16 @@ def erase(config: Path | None, addresses: tuple[str, ...]) -> None:
 @click.command(
     "rebuild",
     cls=Command,
-    short_help="Make the list again from the journal.",
+    short_help="Rebuild the list from the journal.",
     examples=["systemctl stop sidecar && sudo -u sidecar sidecar suppression rebuild"],
     statuses={0: "success", 1: "the list is in use, or cannot be written"},
 )
 @config_option
 @click.option("--new", is_flag=True, help="Use only the journal, and nothing of the present list or of other nodes.")
 def rebuild(config: Path | None, *, new: bool) -> None:
-    """Make the list again: from the journal, and from the reports in the present list that the journal does not have any more.
+    """Rebuild the list from the journal, and from the reports in the present list that the journal does not have any more.
 
-    The present list stays in use until the new one is complete. Then it is kept under another name. Stop the sidecar before. A
+    Stop the sidecar first. The present list stays in use until the new one is complete. Then it is kept under another name. A
     damaged list and changed rules need no rebuild: the sidecar does that work itself.
     """
     settings, own = list_settings(config)

@@ -28,7 +28,7 @@ _STATUSES = {0: "success", 1: "the journal or the list cannot be written"}
 @click.command(
     "add",
     cls=Command,
-    examples=["sidecar suppression add --reason 'asked by phone' --expire 90d user@example.com"],
+    examples=["sidecar suppression add --reason 'by phone' --expire 90d user@example.com"],
     statuses=_STATUSES,
 )
 @config_option

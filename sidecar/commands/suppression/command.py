@@ -69,7 +69,9 @@ for _command in (add, remove, import_list, erase, rebuild, simulate):
 @click.option("--prefix", default="", metavar="TEXT", help="Only addresses that begin with TEXT.")
 @click.option("--domain", default="", metavar="DOMAIN", help="Only addresses in DOMAIN, without its subdomains.")
 @click.option("--after", default="", metavar="ADDRESS", help="Begin after ADDRESS: the last one of the page before.")
-@click.option("--limit", type=click.IntRange(1), default=_PAGE, show_default=True, help="The largest number of addresses.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=_PAGE, metavar="N", show_default=True, help="List N addresses at most."
+)
 @json_option
 def list_entries(  # noqa: PLR0913 - each is an option
     config: Path | None, *, prefix: str, domain: str, after: str, limit: int, as_json: bool
