@@ -17,13 +17,14 @@ from sidecar.commands.fleet.opening import (
     key_option,
     key_or_exit,
 )
-from sidecar.fleet.policy.buckets import Buckets
+from sidecar.fleet.policy.buckets import Buckets, NoBucketsError
 from sidecar.fleet.policy.manifest import Canary, Manifest, PolicyError
 from sidecar.fleet.policy.publishing import History, collect, fetch, manifest_files, new_revision, store_revision
 from sidecar.fleet.policy.signature import SigningKey
 from sidecar.fleet.policy.status import SILENT_SECONDS, Node, nodes_of, read_nodes
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
+from sidecar.output.streams import sentence
 
 _HUNDRED: Final = 100
 _STATUSES: Final = {0: "the revision is stored", 1: "nothing is stored; the last line has the reason"}
@@ -93,6 +94,9 @@ def publish(  # noqa: PLR0913 - each is an option
     key = key_or_exit(key_file, fleet)
     try:
         files = collect(policy)
+    except PolicyError as error:
+        raise click.ClickException(sentence(error)) from error
+    try:
         new, warnings = checked(files, fleet, str(policy))
     except PolicyError as error:
         raise click.ClickException(f"{error}") from error
@@ -101,7 +105,10 @@ def publish(  # noqa: PLR0913 - each is an option
     async def publishing(buckets: Buckets) -> None:
         if not dry_run:
             await buckets.create()
-        history = await history_of(buckets, fleet)
+        try:
+            history = await history_of(buckets, fleet)
+        except NoBucketsError:  # a dry run before the first revision
+            history = History(revisions=(), invalid=())
         current, described = history.current, manifest_files(files)
         if current is not None and current.files == described and current is history.latest:
             raise PolicyError(f"revision {current.revision} has the same files: there is nothing to publish")

@@ -49,6 +49,10 @@ class _ObjectInfo(Struct, frozen=True):
     deleted: bool = False
 
 
+class NoBucketsError(FleetError):
+    """No one has published a policy: the buckets do not exist."""
+
+
 class Buckets:
     """The buckets, through a connected client. All methods raise FleetError."""
 
@@ -187,13 +191,10 @@ async def _in_words(what: str) -> AsyncIterator[None]:
     """Raise FleetError instead of the errors of nats-py."""
     try:
         yield
-    except (NoRespondersError, TimeoutError) as error:
-        why = (
-            "it does not exist; `sidecar fleet publish` makes it"
-            if isinstance(error, NoRespondersError)
-            else "no answer in time, or no permission"
-        )
-        raise FleetError(f"{what}: {why}") from error
+    except NoRespondersError as error:
+        raise NoBucketsError(f"{what}: it does not exist; `sidecar fleet publish` makes it") from error
+    except TimeoutError as error:
+        raise FleetError(f"{what}: no answer in time, or no permission") from error
     except (NatsError, OSError) as error:
         raise FleetError(f"{what}: {in_words(error)}") from error
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:

@@ -180,11 +180,11 @@ def test_a_share_of_the_nodes(operator: Operator, monkeypatch: pytest.MonkeyPatc
         ("policy.toml", "[journal]\nkeep_age = 0\n", 'error: journal: "journal" is no part of a fleet\'s policy'),
         ("policy.toml", "[fleet]\nname = 'x'\n", '"fleet" is no part of a fleet\'s policy'),
         ("policy.toml", "[verify.domain.'b.example']\naddress = 'required'\n", "No address token is valid without a secret."),
-        ("policy.toml", "listener_domains = ['/etc/passwd']\n", 'cannot have the file "/etc/passwd"'),
+        ("policy.toml", "listener_domains = ['/etc/passwd']\n", 'A revision cannot have the file "/etc/passwd"'),
         ("policy.toml", "listener_domains = ['../a.toml']\n", 'cannot have the file "../a.toml"'),
         ("policy.toml", "listener_domains = ['.secret']\n", 'cannot have the file ".secret"'),
         ("policy.toml", "listener_domains = ['policy.toml']\n", 'cannot have the file "policy.toml"'),
-        ("policy.toml", "listener_domains = ['no.toml']\n", 'The file "no.toml" does not exist.'),
+        ("policy.toml", "listener_domains = ['no.toml']\n", 'The file "no.toml" does not exist. Create it or name another.\n'),
         ("policy.toml", "x =\n", "This is not TOML"),
         ("domains/a.toml", "['b.example']\nrelay_to = 1\n", 'domains/a.toml:2: error: "b.example".relay_to'),
         ("domains/a.toml", "['*']\nrelay_to = true\n", "This policy is an open relay (1 place). To publish it, write --force."),
@@ -199,7 +199,9 @@ def test_what_is_not_published(operator: Operator, file: str, text: str, said: s
 
 
 def test_force_and_dry_run(operator: Operator) -> None:
-    """An open relay is published when its operator insists. A dry run publishes nothing."""
+    """An open relay is published when its operator insists. A dry run publishes nothing, also before the first revision."""
+    assert "This is the first revision" in operator.change("publish", "--dry-run")
+    assert "does not exist" in operator.run("history", status=1).stderr
     operator.change("publish")
     operator.write("domains/a.toml", "['*']\nrelay_to = true\n")
     assert "DANGER" in operator.change("publish", "--force", "--dry-run")
