@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from sidecar.core.suppressed import REASON_LIMIT, ListQuery, reason_of
+from sidecar.core.suppressed import REASON_LIMIT, EditableList, ListQuery, reason_of
 from sidecar.core.text import LATEST
 from sidecar.daemon.http.access import caller
 from sidecar.daemon.http.console.forms import Form
@@ -23,6 +23,9 @@ LIST: Final = "/console/suppression"
 _ADDRESS: Final = f"{LIST}/address"
 _PAGE: Final = 100
 _FILTERS: Final = ("prefix", "domain", "reason", "after")
+_TYPED: Final = ("address", "reason", "expires")
+# What the person who filled in the form can correct.
+_WRONG: Final = frozenset({400, 412})
 
 
 class SuppressionPages:
@@ -37,13 +40,27 @@ class SuppressionPages:
 
     async def show(self, request: Request) -> Response:
         """Answer with a page of the list."""
+        return await self._page(request)
+
+    async def _page(
+        self, request: Request, status: int = 200, *, form: Form | None = None, fault: str | None = None
+    ) -> Response:
+        """Answer with a page of the list. A form that adds nothing stays as it was filled in, with its fault."""
         asked = {name: request.query_params.get(name, "").strip() for name in _FILTERS}
         if not self._has_list:
             return self._frame.show(request, "no_list.html")
         found = await self._list.read(partial(self._list.own().page, ListQuery(**asked), _PAGE))
         following = None if found.after is None else urlencode({**asked, "after": found.after})
         return self._frame.show(
-            request, "suppression.html", found=found, asked=asked, following=following, reason_limit=REASON_LIMIT
+            request,
+            "suppression.html",
+            status,
+            found=found,
+            asked=asked,
+            following=following,
+            reason_limit=REASON_LIMIT,
+            typed={name: "" if form is None else form.get(name) for name in _TYPED},
+            fault=fault,
         )
 
     async def show_address(self, request: Request) -> Response:
@@ -58,8 +75,18 @@ class SuppressionPages:
 
     async def add(self, request: Request, form: Form) -> Response:
         """Add an address; if it is on the list already, only with the tag of the page that showed it."""
-        reason, expires = _reason(form), _expires(form.get("expires"))
         own = self._list.own()
+        try:
+            return await self._add(request, form, own)
+        except HTTPException as error:
+            if error.status_code not in _WRONG:
+                raise
+            return await self._page(request, error.status_code, form=form, fault=error.detail)
+        except ValueError as error:
+            return await self._page(request, 400, form=form, fault=f"{error}.")
+
+    async def _add(self, request: Request, form: Form, own: EditableList) -> Response:
+        reason, expires = _reason(form), _expires(form.get("expires"))
 
         def change(address: str) -> str | None:
             return own.add(address, reason, expires=expires, by=caller(request.scope))
