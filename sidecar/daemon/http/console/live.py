@@ -47,7 +47,7 @@ class LivePage:
         """Answer with the newest records that fit."""
         query = request.query_params
         asked = {name: query.get(name, "").strip() for name in _FILTERS}
-        found, fault = await find_page(self._index, read_search(query))
+        _, found, fault = await find_page(self._index, query)
         return self._frame.show(
             request,
             "live.html",

@@ -79,13 +79,18 @@ def read_search(query: QueryParams) -> Search:
     )
 
 
-async def find_page(index: IndexThread, wanted: Search, *, before: int | None = None) -> tuple[RowPage, str | None]:
-    """Return the newest records that fit, before a key; or an empty page, and what is wrong with a condition."""
+async def find_page(index: IndexThread, query: QueryParams, *, before: int | None = None) -> tuple[Search, RowPage, str | None]:
+    """Return the conditions, and the newest records that fit, before a key; or no records, and what is wrong."""
+    wanted, nothing = Search(), RowPage(rows=(), before=None, complete=True)
     try:
-        return await index.ask(lambda index: index.search(wanted, limit=_PAGE, before=before)), None
+        wanted = read_search(query)
+    except HTTPException as error:
+        return wanted, nothing, error.detail
+    try:
+        return wanted, await index.ask(lambda index: index.search(wanted, limit=_PAGE, before=before)), None
     except ValueError:
         fault = "The peer is no address or network: write it in full, such as 203.0.113.9 or 203.0.113.0/24."
-        return RowPage(rows=(), before=None, complete=True), fault
+        return wanted, nothing, fault
 
 
 def _time(text: str) -> float | None:
@@ -115,8 +120,8 @@ class SearchPages:
     async def show(self, request: Request) -> Response:
         """Answer with the newest records that fit."""
         query = request.query_params
-        wanted, before = read_search(query), query.get("before", "")
-        found, fault = await find_page(self._index, wanted, before=int(before) if _KEY.fullmatch(before) else None)
+        before = query.get("before", "")
+        wanted, found, fault = await find_page(self._index, query, before=int(before) if _KEY.fullmatch(before) else None)
         asked = {name: query.get(name, "") for name in _CONDITIONS}
         kept = [(name, value) for name, value in query.multi_items() if value and name != "before"]
         return self._frame.show(

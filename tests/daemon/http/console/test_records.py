@@ -177,9 +177,13 @@ def test_each_condition_of_a_search(made: Settings, query: str, found: int) -> N
     ],
 )
 def test_wrong_conditions(made: Settings, query: str, status: int, sentence: str) -> None:
-    answer = visit(made, record()).get(f"/console/search?{query}")
-    assert answer.status == status
-    assert sentence in text_of(answer)
+    """The form keeps the other conditions, on both pages that have it."""
+    visitor = visit(made, record())
+    for page in ("search", "live"):
+        answer = visitor.get(f"/console/{page}?{query}&domain=kept.example")
+        assert answer.status == status
+        assert status == 200 or sentence in text_of(answer)
+        assert 'name="domain" type="text" value="kept.example"' in answer.body.decode()
 
 
 @pytest.mark.parametrize(
