@@ -30,7 +30,7 @@ from sidecar.daemon.http.answers import ListenerDomain, TokenRequirement
 from sidecar.daemon.process.plan import Plan
 
 # A usual `recipient_limit`.
-_MOST_RECIPIENTS: Final = 1000
+MOST_RECIPIENTS: Final = 1000
 
 # For readers of the OpenAPI document. The program itself uses `sidecar.core.names`.
 _OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
@@ -87,7 +87,7 @@ class ExplainQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     helo: _Name | None = None
     auth: Annotated[_Name, Meta(description="The name that the peer has proved (SMTP AUTH).")] | None = None
     sender: Annotated[_Name, Meta(description="The envelope sender; empty for the null sender.")]
-    to: Annotated[list[_Name], Meta(max_length=_MOST_RECIPIENTS)]
+    to: Annotated[list[_Name], Meta(max_length=MOST_RECIPIENTS)]
     message_text: _Text | None = None
     message_base64: _Encoded | None = None
 
@@ -114,7 +114,7 @@ class SignQuestion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     message_id: Annotated[str, Meta(max_length=MESSAGE_ID_LIMIT, description="The Message-ID, with its brackets.")] | None = (
         None
     )
-    recipients: Annotated[list[_Name], Meta(max_length=_MOST_RECIPIENTS)] = []
+    recipients: Annotated[list[_Name], Meta(max_length=MOST_RECIPIENTS)] = []
 
 
 T = TypeVar("T", bound=Struct)

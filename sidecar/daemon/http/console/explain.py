@@ -12,12 +12,15 @@ from starlette.responses import RedirectResponse, Response
 
 from sidecar.core.evaluate.explanation import Explanation
 from sidecar.core.evaluate.proofs import proof_words
+from sidecar.core.names import normal_listener, split_endpoint
+from sidecar.core.policy.address import ADDRESS_LIMIT
 from sidecar.daemon.http.console.forms import Form
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
-from sidecar.daemon.http.questions import ExplainQuestion
+from sidecar.daemon.http.questions import MOST_RECIPIENTS, ExplainQuestion
 
 EXPLAIN: Final = "/console/explain"
 _NAMES: Final = ("peer", "listener", "helo", "auth", "from", "to")
+_WORDS: Final = {"helo": "HELO name", "auth": "login", "from": "envelope sender"}
 
 
 class ExplainPage:
@@ -59,11 +62,28 @@ class ExplainPage:
 
 def _question(asked: Mapping[str, str], message: bytes | None) -> ExplainQuestion:
     """Return the question. Raise ValueError."""
+    recipients = asked["to"].replace(",", " ").split()
+    _check(asked, recipients)
     values: dict[str, object] = {name: value for name, value in asked.items() if value}
-    values |= {"from": asked["from"].removeprefix("<").removesuffix(">"), "to": asked["to"].replace(",", " ").split()}
+    values |= {"from": asked["from"].removeprefix("<").removesuffix(">"), "to": recipients}
     if message is not None:
         values["message_base64"] = b64encode(message).decode()
     return msgspec.convert(values, ExplainQuestion)
+
+
+def _check(asked: Mapping[str, str], recipients: list[str]) -> None:
+    """Raise ValueError, with the name of the field, for what no question can have."""
+    if len(recipients) > MOST_RECIPIENTS:
+        raise ValueError(f"there are more than {MOST_RECIPIENTS:,} recipients")
+    single = {f"the {_WORDS.get(name, name)}": asked[name] for name in _NAMES if name != "to"}
+    for words, value in (*single.items(), *(("a recipient", one) for one in recipients)):
+        if len(value) > ADDRESS_LIMIT:
+            raise ValueError(f"{words} has more than {ADDRESS_LIMIT:,} characters")
+    for name, parse, example in (("peer", split_endpoint, "203.0.113.9"), ("listener", normal_listener, "10.1.1.1:25")):
+        try:
+            parse(asked[name] or example)
+        except ValueError as error:
+            raise ValueError(f"the {name} is wrong: {error}; write it as {example}") from error
 
 
 def _proof(found: Explanation | None) -> list[str]:
