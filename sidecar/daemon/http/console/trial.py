@@ -63,7 +63,9 @@ class TrialPage:
         return self._answer(request, text, found)
 
     def _answer(self, request: Request, text: str, found: TextTrial | None) -> Response:
-        return self._frame.show(request, "trial.html", text=text, found=found, effects=_EFFECTS, file=_FILE)
+        return self._frame.show(
+            request, "trial.html", text=text, found=found, effects=_EFFECTS, file=_FILE, domains=len(self._settings.domains)
+        )
 
 
 def _lines(entries: list[DomainEntry]) -> Iterator[str]:

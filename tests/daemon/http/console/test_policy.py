@@ -75,9 +75,12 @@ def test_a_pasted_or_uploaded_message(visitor: Visitor, field: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ("peer=nonsense&to=a@b.example", "The question cannot be answered"),
-        ("peer=203.0.113.9&listener=x&to=a@b.example", "The question cannot be answered"),
-        ("peer=203.0.113.9&from=" + "x" * 2000, "The question cannot be answered"),
+        ("peer=nonsense&to=a@b.example", "The question cannot be answered: the peer is wrong: 'nonsense' does not"),
+        ("peer=203.0.113.9&listener=x&to=a@b.example", "the listener is wrong: 'x' does not"),
+        ("peer=203.0.113.9&listener=10.1.1.1&to=a@b.example", "write it as 10.1.1.1:25"),
+        ("peer=203.0.113.9&from=" + "x" * 2000, "the envelope sender has more than 1,024 characters"),
+        ("peer=203.0.113.9&to=a@b.example," + "x" * 2000, "a recipient has more than 1,024 characters"),
+        ("peer=203.0.113.9&to=" + "a," * 1001, "there are more than 1,000 recipients"),
     ],
 )
 def test_a_wrong_question(visitor: Visitor, asked: str, sentence: str) -> None:
@@ -105,6 +108,16 @@ def test_the_domains_in_use_change_nothing(visitor: Visitor) -> None:
     page = visitor.get(TRIAL).body.decode()
     assert "[&#34;bounce.example&#34;]\nlog_oob = &#34;LogThenDrop&#34;" in page
     assert "[listener.&#34;10.1.1.1:25&#34;.&#34;own.example&#34;]" in page
+    assert "the entries in use" in page
+
+
+def test_an_empty_text_is_an_answer(made: Settings, visitor: Visitor) -> None:
+    """It removes all entries. The page does not say that the text shows them, or that there are too many."""
+    write_segment(made, 1, [record(recipient="x@gmail.example", session_id="")])
+    text = text_of(visitor.upload(TRIAL, TRIAL, domains=b""))
+    assert "Closes" in text
+    assert "too many entries" not in text
+    assert "the entries in use" not in text
 
 
 def test_a_changed_file(made: Settings, visitor: Visitor) -> None:
