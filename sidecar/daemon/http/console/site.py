@@ -35,6 +35,7 @@ STATIC: Final = "/console/static/"
 _OWN: Final = re.compile(r"/console/[a-z0-9/_-]*(\?[^\s\\]*)?")
 _ORIGIN: Final = re.compile(r"https?://([^/]+)")
 _LOGIN_SIZE: Final = 4096
+_TOO_LARGE: Final = 413
 _READING: Final = frozenset({"GET", "HEAD"})
 _COOKIE: Final = "sidecar"
 # A browser takes a cookie of this name only over TLS, for this host alone, and for all its paths.
@@ -148,7 +149,12 @@ class Console:
         return self._frame.show(request, "login.html", wanted=wanted, fault=None)
 
     async def _log_in(self, request: Request) -> Response:
-        form = await self._form(request, _LOGIN_SIZE)
+        try:
+            form = await self._form(request, _LOGIN_SIZE)
+        except HTTPException as error:
+            if error.status_code != _TOO_LARGE:
+                raise
+            form = Form({}, {})  # no token is that long
         wanted, token = _own(form.get("next")), self._access.find(form.get("token"))
         if token is None:
             # No limit on their number: it would lock out users with a token, and no one can guess a token.

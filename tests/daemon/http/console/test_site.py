@@ -95,6 +95,12 @@ def test_a_wrong_token() -> None:
     assert b"wrong" not in answer.body.replace(b"wrong tokens", b"")
 
 
+def test_a_token_that_is_too_long() -> None:
+    """It is a wrong token: the form appears again."""
+    answer = Visitor().log_in("x" * 10_000)
+    assert (answer.status, "not one of the tokens" in text_of(answer)) == (403, True)
+
+
 def test_wrong_tokens_lock_nobody_out() -> None:
     """Each user of this machine can send them to a port."""
     visitor = Visitor()
