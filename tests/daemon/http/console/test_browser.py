@@ -33,7 +33,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"),
 ]
 
-PAGES = ("", "live", "search", "explain", "trial", "policy", "policy/warnings", "suppression")
+LONG = f"policy?name={'x' * 300}"
+PAGES = ("", "live", "search", "explain", "trial", "policy", LONG, "policy/warnings", "suppression")
 PHONE, WIDE = {"width": 360, "height": 740}, {"width": 2000, "height": 1200}
 # As many seconds as a busy machine needs; nothing waits for longer than it must.
 PATIENCE = 60_000
