@@ -79,7 +79,7 @@ _RANKINGS: Final[tuple[tuple[Dimension, str, str], ...]] = (
     ("reason", "Rejections by reason", "Reason"),
     ("peer", "Peers", "Peer"),
     ("domain", "Recipient domains", "Domain"),
-    ("reporter", "Reporting hosts", "Host"),
+    ("reporter", "Reporters", "Reporter"),
     ("bounce_class", "Bounce classes", "Class"),
     ("feedback_type", "Complaints", "Type"),
 )
