@@ -120,6 +120,7 @@ RUNNERS = {
     "source": "in a clone of the repository: its targets of make are checked",
     "install": "the installation, in the Debian of the packages' tests",
     "machine": "in that Debian, in order, with the files that the document shows",
+    "pipx": "in that Debian, without the package: see test_pipx in tests/packages/installed.py",
     "postfix-settings": "in that Debian: postconf must know the names, and Postfix must start with the values",
     "upgrade": "in that Debian, from a package with a lower version",
     "rollback": "in that Debian, back to that package",

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.deploy.documents import FOLDER as DOCUMENTS
+from tests.deploy.documents import Document
 from tests.mta.processes import wait_until
 from tests.packages.conftest import PREVIOUS, VERSION, build
 from tests.packages.machine import FOLDER, Machine
@@ -204,9 +206,17 @@ def test_pipx(debian: Machine, wheel: Path, wheels: Path) -> None:
     """The wheel gives a working program, with man pages and completions, on a machine without a compiler."""
     assert not debian.succeeds("sh", "-c", "command -v cc gcc")
     shutil.copytree(wheels, debian.path("/root/wheels"))
-    shutil.copy(wheel, debian.path("/root"))
-    debian.run("pipx", "install", "--pip-args=--no-index --find-links=/root/wheels", f"/root/{wheel.name}")
-    environment = "/root/.local/pipx/venvs/sidecar"
+    for folder in ("dist", "systemd"):
+        debian.path(f"/root/{folder}").mkdir()
+    shutil.copy(wheel, debian.path("/root/dist"))
+    shutil.copytree(ROOT / "systemd", debian.path("/root/systemd"), dirs_exist_ok=True)
+    debian.boot()
+    (fence,) = (one for one in Document(DOCUMENTS / "operations.md").fences() if "pipx" in one.words)
+    script = fence.text.removeprefix("make dist\n")
+    environ = "PATH=/usr/local/bin:$PATH PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels"
+    assert "2 of 2 workers serve" in debian.run("bash", "-c", f"set -eu; cd /root; export {environ}\n{script}")
+    debian.run("systemctl", "stop", "sidecar")
+    environment = "/opt/pipx/venvs/sidecar"
     for path in (
         "man/man1/sidecar.1",
         "bash-completion/completions/sidecar",
@@ -214,10 +224,11 @@ def test_pipx(debian: Machine, wheel: Path, wheels: Path) -> None:
         "doc/sidecar/examples/sidecar.toml",
     ):
         assert debian.path(f"{environment}/share/{path}").exists()
-    sidecar = "/root/.local/bin/sidecar"
+    sidecar = "/usr/local/bin/sidecar"
     assert debian.run(sidecar, "--version") == f"sidecar, version {VERSION}\n"
-    debian.path("/root/direct.toml").write_text('[milter]\nsocket = "unix:/root/sock"\n')
-    debian.path("/root/libmilter.toml").write_text('[milter]\nsocket = "unix:/root/sock"\nengine = "libmilter"\n')
+    own = 'state_directory = "/root/state"\n[milter]\nsocket = "unix:/root/sock"\n'
+    debian.path("/root/direct.toml").write_text(own)
+    debian.path("/root/libmilter.toml").write_text(f'{own}engine = "libmilter"\n')
     assert "The settings are valid" in debian.run(sidecar, "check", "--config", "/root/direct.toml")
     assert "needs pymilter" in debian.run(sidecar, "check", "--config", "/root/libmilter.toml")
     output = debian.run(sidecar, "run", "--config", "/root/libmilter.toml", status=1)
