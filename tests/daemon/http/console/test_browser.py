@@ -124,6 +124,14 @@ def test_every_page(tab: Tab, request: pytest.FixtureRequest) -> None:
             assert not found.violations_count, f"{address}: {found.generate_report()}"
 
 
+def test_records_fit_a_window_of_any_width(tab: Tab) -> None:
+    """The widest table, on both sides of the width at which its rows become blocks."""
+    page = tab.open("search?domain=bounce.example")
+    for width in (320, 600, 880, 900, 1000, 1215, 1217, 1280):
+        page.set_viewport_size({"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
+
+
 def test_the_keyboard_and_the_skip_link(tab: Tab) -> None:
     page = tab.open("policy")
     page.keyboard.press("Tab")
