@@ -3,7 +3,7 @@
 Owns their shape. Never asks a server.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -69,6 +69,21 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """What is wrong, or how its canary does."""
         return self.held or self.error or ("" if self.health is None else f"canary: {self.health}")
+
+
+def promotion_obstacles(revision: int, canary: Iterable[str], nodes: Iterable[NodeStatus]) -> list[str]:
+    """Return what prevents the promotion of a canary revision: a line for each of its nodes that does not serve it."""
+    known = {one.node: one for one in nodes}
+    found = []
+    for name in canary:
+        node = known.get(name)
+        if node is None or node.state == "silent":
+            found.append(f"{name}: does not report")
+        elif node.held:
+            found.append(f"{name}: held: {node.held}")
+        elif node.revision != revision:
+            found.append(f"{name}: has revision {node.revision}: {node.error or 'it has not taken this one yet'}")
+    return found
 
 
 class RevisionView(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,6 @@
 """`sidecar fleet publish`, `promote` and `rollback`: new revisions, which are signed here."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +16,12 @@ from sidecar.commands.fleet.opening import (
     key_option,
     key_or_exit,
 )
+from sidecar.core.fleet_view import promotion_obstacles
 from sidecar.fleet.policy.buckets import Buckets, NoBucketsError
 from sidecar.fleet.policy.manifest import Canary, Manifest, PolicyError
 from sidecar.fleet.policy.publishing import History, collect, fetch, manifest_files, new_revision, store_revision
 from sidecar.fleet.policy.signature import SigningKey
-from sidecar.fleet.policy.status import SILENT_SECONDS, Node, nodes_of, read_nodes
+from sidecar.fleet.policy.status import SILENT_SECONDS, node_status, nodes_of, read_nodes
 from sidecar.output.help import Command
 from sidecar.output.problems import config_option
 from sidecar.output.streams import sentence
@@ -169,32 +169,16 @@ def promote(config: Path | None, key_file: Path, *, force: bool) -> None:
         latest = history.latest
         if latest is None or latest.canary is None:
             raise PolicyError("the newest revision is no canary: there is nothing to promote")
-        faults = _faults(latest, latest.canary, await read_nodes(buckets))
-        for fault in faults:
-            click.echo(fault, err=True)
-        if faults and not force:
+        nodes = [node_status(one, history) for one in await read_nodes(buckets)]
+        obstacles = promotion_obstacles(latest.revision, latest.canary.nodes, nodes)
+        for obstacle in obstacles:
+            click.echo(obstacle, err=True)
+        if obstacles and not force:
             raise PolicyError(f"revision {latest.revision} is held. To promote it, write --force")
         manifest = new_revision(fleet.settings, history, latest.files, action="promote", of=latest.revision)
         await _store_again(buckets, manifest, key)
 
     connected(fleet, promoting)
-
-
-def _faults(latest: Manifest, canary: Canary, nodes: Sequence[Node]) -> list[str]:
-    """Return why a canary is no success, one line for each node."""
-    found = {node.name: node for node in nodes}
-    faults = []
-    for name in canary.nodes:
-        node = found.get(name)
-        if node is None or node.silent >= SILENT_SECONDS:
-            faults.append(f"{name}: does not report")
-        elif node.report.held_revision == latest.revision:
-            faults.append(f"{name}: held: {node.report.held}")
-        elif node.report.revision != latest.revision:
-            faults.append(
-                f"{name}: has revision {node.report.revision}: {node.report.error or 'it has not taken this one yet'}"
-            )
-    return faults
 
 
 @click.command(

@@ -5,7 +5,7 @@ It changes nothing: a revision is signed with a private key, which no node has. 
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidecar.core.fleet_view import FleetUnavailableError, FleetView, NodeStatus, OpenFleet
+from sidecar.core.fleet_view import FleetUnavailableError, FleetView, OpenFleet, promotion_obstacles
 from sidecar.core.settings.fleet import FleetSettings
 from sidecar.daemon.http.console.frame import FormView, Frame, Parts, View
 from sidecar.daemon.http.threads import QuestionThread
@@ -85,23 +85,7 @@ def commands_for(found: FleetView) -> Commands:
     return Commands(
         publish=f"sidecar fleet publish {_KEY} --canary {trial} policy.toml",
         promote=f"sidecar fleet promote {_KEY}" if canary else "",
-        obstacles=list(_obstacles(found, canary)),
+        obstacles=promotion_obstacles(found.revisions[0].revision, canary, found.nodes) if canary else [],
         rollback=rollback if earlier else "",
         returns={one: f"{rollback} {one}" for one in earlier},
     )
-
-
-def _obstacles(found: FleetView, canary: tuple[str, ...]) -> Iterator[str]:
-    known = {one.node: one for one in found.nodes}
-    for name in canary:
-        why = _obstacle(known.get(name), found.revisions[0].revision)
-        if why:
-            yield f"{name} {why}"
-
-
-def _obstacle(node: NodeStatus | None, revision: int) -> str:
-    if node is None or node.state == "silent":
-        return "does not report"
-    if node.held:
-        return "has left it"
-    return "" if node.revision == revision else "does not serve it"

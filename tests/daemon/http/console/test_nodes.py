@@ -69,7 +69,7 @@ def test_the_nodes_and_revisions_of_a_fleet(tmp_path: Path, nats: Server) -> Non
     assert "2 canary" in text
     assert "mx2, mx3" in text
     assert "<b>" not in visitor.get(NODES).body.decode()
-    assert "mx2 has left it; mx3 does not serve it. The command fails" in text
+    assert "tempfailed; mx3: has revision 1: it has not taken this one yet. The command fails" in text
     assert "The canary ends: sidecar fleet rollback --key policy.key" in text
     assert "2 canary" in text
     assert "not for all nodes" in text
@@ -101,7 +101,7 @@ def test_each_command_of_the_page_does_what_it_says(tmp_path: Path, nats: Server
     operator.write("domains/a.toml", "")
     operator.report(NodeReport(node="mx1", program="0.1.0", revision=1))
     run(now().publish)
-    assert now().obstacles == ["mx1 does not serve it"]
+    assert now().obstacles == ["mx1: has revision 1: it has not taken this one yet"]
     operator.report(NodeReport(node="mx1", program="0.1.0", revision=2))
     found = now()
     assert (found.obstacles, found.returns) == ([], {1: "sidecar fleet rollback --key policy.key 1"})
