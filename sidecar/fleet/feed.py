@@ -96,9 +96,7 @@ class Feed:
         # From now on retention waits for this reader.
         self._checkpoints.save(self._name, loaded)
         self._done = {path for path, mark in loaded.segments.items() if mark.done}
-        self._followers = followers(self._directories)
-        for follower in self._followers:
-            stack.callback(follower.close)
+        self._followers = stack.enter_context(followers(self._directories))
 
     def __exit__(self, *_: object) -> None:
         self.save(at_once=True)

@@ -117,10 +117,8 @@ class Builder:
     def _read_journal(self, events: EventSorter, database: NodeStore) -> list[Progress]:
         segments, found = SegmentReader(self._reader), dict[str, Progress]()
         with ExitStack() as stack:
-            files = []
-            for follower in followers(self._directories):
-                stack.callback(follower.close)
-                files += follower.look()
+            opened = stack.enter_context(followers(self._directories))
+            files = [file for follower in opened for file in follower.look()]
             bar = stack.enter_context(self._show("reports", sum(file.size for file in files)))
             size = 0
             for file in files:

@@ -90,9 +90,7 @@ class Consumer:
             self._save_checkpoint()
             show_fault(self._checkpoints, "")
             self._sharing = None if self._connect is None else self._shared_with(stack, self._connect)
-            self._followers = followers(self._directories)
-            for follower in self._followers:
-                stack.callback(follower.close)
+            self._followers = stack.enter_context(followers(self._directories))
             self._stack = stack.pop_all()
         return self
 

@@ -251,6 +251,8 @@ class Agent:
         state = self._store.load()
         trial = state.trial
         if trial is None or trial.revision != self.serving:
+            if self._meter is not None:
+                self._meter.close()
             self._meter = self._health = None
             return
         if state.held != trial.revision:

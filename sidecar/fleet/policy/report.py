@@ -1,6 +1,7 @@
 """What a node reports of itself, for `sidecar fleet status`. Its fields are permanent (deploy/docs/fleet.md, Reports)."""
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -67,11 +68,12 @@ _DECISIONS: Final = ("Reception", "Rejection", "Feedback")
 
 
 class HealthMeter:
-    """Counts from now on. Closing is left to the end of the process."""
+    """Counts from now on, until it is closed."""
 
     def __init__(self, settings: Settings) -> None:
         self._state_directory = settings.state_directory
-        self._followers = followers(settings.journal.directories)
+        self._opened = ExitStack()
+        self._followers = self._opened.enter_context(followers(settings.journal.directories))
         self._messages = self._tempfailed = 0
         self._before = supervisor_status(self._state_directory)
         for follower in self._followers:
@@ -92,6 +94,10 @@ class HealthMeter:
             faults=max(0, failures.faults - before.faults),
             restarts=max(0, failures.restarts - before.restarts),
         )
+
+    def close(self) -> None:
+        """Close the files of the journal."""
+        self._opened.close()
 
     def _count(self, record: bytes | str) -> None:
         try:

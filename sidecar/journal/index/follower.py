@@ -65,9 +65,7 @@ class IndexFollower:
             self._segments = self.database.segments()
             self._buckets = totals.fine_buckets(self.database.connection)
             self._reached = max(self._buckets, default=0)
-            self._followers = followers(self._directories)
-            for follower in self._followers:
-                stack.callback(follower.close)
+            self._followers = stack.enter_context(followers(self._directories))
             self._stack = stack.pop_all()
         return self
 

@@ -8,7 +8,7 @@ truncated or replaced is read from its beginning.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from sidecar.journal import is_finished
@@ -211,14 +211,16 @@ class Follower:
             self._leaving.append(file)
 
 
-def followers(directories: Sequence[Path]) -> list[Follower]:
-    """Return followers of all these directories; one that is below another has none, because a Follower reads it too."""
+@contextmanager
+def followers(directories: Sequence[Path]) -> Iterator[list[Follower]]:
+    """Follow all these directories in the block; one that is below another has no Follower, because that reads it too."""
     resolved = {path.absolute(): path for path in directories}
-    return [
-        Follower(path)
-        for full, path in resolved.items()
-        if not any(other != full and full.is_relative_to(other) for other in resolved)
-    ]
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(closing(Follower(path)))
+            for full, path in resolved.items()
+            if not any(other != full and full.is_relative_to(other) for other in resolved)
+        ]
 
 
 def _marks(state: os.stat_result) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.journal import JournalError
-from sidecar.journal.read import Follower, Line, follow, logs
+from sidecar.journal.read import Follower, Line, follow, followers, logs
 from tests.journal.conftest import OpenJournal
 
 FIRST = "20260101-000000.000000.jsonl"
@@ -243,6 +243,16 @@ def test_more_files_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyP
     append(paths[2], b"2\n")
     assert new(follower) == ["22"]
     assert open_files(tmp_path) == before + 2
+
+
+def test_followers_close_their_files(tmp_path: Path) -> None:
+    """A folder below another one is read once, and nothing stays open after the block."""
+    append(tmp_path / "log" / FIRST, b"1\n")
+    append(tmp_path / "log" / "below" / SECOND, b"2\n")
+    with followers((tmp_path / "log", tmp_path / "log" / "below", tmp_path / "log")) as opened:
+        assert [new(one) for one in opened] == [["1", "2"]]
+        assert open_files(tmp_path) == 2
+    assert open_files(tmp_path) == 0
 
 
 def test_a_folder_that_rests_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
