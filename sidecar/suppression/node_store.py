@@ -17,7 +17,7 @@ from sidecar.suppression import shared
 from sidecar.suppression.rules import Event, Ruleset
 from sidecar.suppression.shared import EVENTS, NODE, PLACE, REJECTED, Known, StateRow
 from sidecar.suppression.states import ReadState
-from sidecar.suppression.store import Database
+from sidecar.suppression.store import SWEPT_AT_ONCE, Database
 
 _DELETE_STATE: Final = "DELETE FROM node_state WHERE address = ? AND node = ? AND kind = ?"
 # They are of one connection, that of the process which writes the list of a node in a fleet.
@@ -123,11 +123,11 @@ class NodeStore(Database):
                 self._mark(address, kind)
             self._put_properties(properties)
 
-    def delete_old_states(self, rules: Ruleset, now: int, *, after: str, limit: int = 1_000) -> str:
-        """Delete what cannot count any more of the next `limit` addresses. Return the last of them, "" after all."""
+    def delete_old_states(self, rules: Ruleset, now: int, *, after: str) -> str:
+        """Delete what cannot count any more of the next addresses. Return the last of them, "" after all."""
         with self._transaction():
             query = "SELECT DISTINCT address FROM node_state WHERE address > ? ORDER BY address LIMIT ?"
-            addresses = [address for (address,) in self._database.execute(query, (after, limit))]
+            addresses = [address for (address,) in self._database.execute(query, (after, SWEPT_AT_ONCE))]
             last = addresses[-1] if addresses else ""
             rows = self._database.execute(
                 "SELECT * FROM node_state WHERE address > ? AND address <= ?", (after, last)

@@ -34,6 +34,10 @@ from sidecar.suppression.states import without_later
 BUSY_SECONDS: Final = 30.0
 _PAGE: Final = 500
 _ALL: Final = ListQuery()
+# Of one transaction of a sweep: it takes some hundred ms, and other work waits for it.
+_EXPIRED_AT_ONCE: Final = 10_000
+SWEPT_AT_ONCE: Final = 1_000
+_CHANGES_AT_ONCE: Final = 100_000
 # KiB. Pages are filled one after the other; the index is sorted in parts of this size.
 _LOADING_CACHE: Final = 32 * 1024
 _NEW_EVENT: Final = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -242,31 +246,31 @@ class Database:
         with self._transaction():
             self._database.executemany("DELETE FROM segment WHERE path = ?", [(path,) for path in paths])
 
-    def delete_expired(self, rules: Ruleset, now: int, *, limit: int = 10_000) -> int:
+    def delete_expired(self, rules: Ruleset, now: int) -> int:
         """Delete some of the entries that have ended, with the events that cannot count any more. Return their number."""
         query = "SELECT address FROM entry WHERE expires > 0 AND expires <= ? LIMIT ?"
         with self._transaction():
-            addresses = [address for (address,) in self._database.execute(query, (now, limit))]
+            addresses = [address for (address,) in self._database.execute(query, (now, _EXPIRED_AT_ONCE))]
             for address in addresses:
                 before = self._events(address)
                 self._replace(address, before, rules.kept(before, now), rules, now)
         return len(addresses)
 
-    def delete_old_events(self, rules: Ruleset, now: int, *, after: str, limit: int = 1_000) -> str:
-        """Delete what cannot count any more of the next `limit` addresses. Return the last of them, "" after all."""
+    def delete_old_events(self, rules: Ruleset, now: int, *, after: str) -> str:
+        """Delete what cannot count any more of the next addresses. Return the last of them, "" after all."""
         query = "SELECT DISTINCT address FROM event WHERE address > ? ORDER BY address LIMIT ?"
         with self._transaction():
-            addresses = [address for (address,) in self._database.execute(query, (after, limit))]
+            addresses = [address for (address,) in self._database.execute(query, (after, SWEPT_AT_ONCE))]
             for address in addresses:
                 before = self._events(address)
                 if (kept := rules.kept(before, now)) != before:
                     self._replace(address, before, kept, rules, now)
         return addresses[-1] if addresses else ""
 
-    def delete_old_changes(self, now: int, *, limit: int = 100_000) -> int:
+    def delete_old_changes(self, now: int) -> int:
         """Delete some of the changes that are not kept any more. Return their number."""
         with self._transaction():
-            return revisions.delete_old(self._database, now, limit=limit)
+            return revisions.delete_old(self._database, now, limit=_CHANGES_AT_ONCE)
 
     def erase(self, address: str, now: int) -> bool:
         """Delete all that is stored about an address in normal form. Return True if it was known."""

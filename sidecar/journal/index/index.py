@@ -69,20 +69,19 @@ class Index:
         """Return a record; None if the index does not have it."""
         return self._read(lambda database: _record(database, key))
 
-    def session(self, session_id: str, *, limit: int = _SESSION_LIMIT) -> tuple[StoredRow, ...]:
+    def session(self, session_id: str) -> tuple[StoredRow, ...]:
         """Return the records of an SMTP connection in their order; if there are more, the last ones."""
 
         def ask(database: IndexDatabase) -> tuple[StoredRow, ...]:
-            found = search(
-                database.connection, Search(session_id=session_id), limit=limit, before=None, seconds=_ANSWER_SECONDS
-            )
+            wanted = Search(session_id=session_id)
+            found = search(database.connection, wanted, limit=_SESSION_LIMIT, before=None, seconds=_ANSWER_SECONDS)
             return tuple(sorted(found.rows, key=lambda row: (row.time, row.segment, row.offset)))
 
         return self._read(ask)
 
-    def totals(self, *, since: float, until: float, step: int, dimension: Dimension = "disposition") -> tuple[Bucket, ...]:
-        """Return the counts by value in buckets of `step` seconds, a multiple of 300; those without records too."""
-        return self._read_totals(lambda database: totals.series(database, dimension, int(since), int(until), step))
+    def totals(self, *, since: float, until: float, step: int) -> tuple[Bucket, ...]:
+        """Return the counts by disposition in buckets of `step` seconds, a multiple of 300; those without records too."""
+        return self._read_totals(lambda database: totals.series(database, "disposition", int(since), int(until), step))
 
     def top(self, dimension: Dimension, *, since: float, until: float, limit: int) -> TopValues:
         """Return the most frequent values of a range, which is rounded to 5 minutes, or to hours if it is longer than 6."""
