@@ -12,7 +12,7 @@ from sidecar.journal.database import remove_log
 from sidecar.journal.index import open_index
 from sidecar.journal.index.follower import IndexFollower
 from sidecar.journal.index.keeping import IndexBusyError, locked
-from sidecar.journal.index.store import ask_for_rebuild
+from sidecar.journal.index.store import BY_OPERATOR, ask_for_rebuild
 from sidecar.output.help import CommandGroup
 from sidecar.output.problems import config_option, reader_settings_or_exit, require_owner
 from sidecar.output.streams import print_json
@@ -92,7 +92,7 @@ def rebuild(config: Path | None) -> None:
                 follower.build()
         click.echo("The index has all records of the journal.")
     except IndexBusyError:
-        ask_for_rebuild(settings.index_file, "`sidecar index rebuild` was called")
+        ask_for_rebuild(settings.index_file, BY_OPERATOR)
         click.echo("The sidecar makes the index again. `sidecar index status` shows when it has read all of the journal.")
 
 

@@ -16,7 +16,7 @@ from sidecar.core.settings.settings import Settings
 from sidecar.journal.database import DamagedError, file_of, remove_log, require_same
 from sidecar.journal.index import totals
 from sidecar.journal.index.row import SECOND, Row, row_of
-from sidecar.journal.index.store import CAUGHT_UP, IndexedSegment, open_writer, take_request
+from sidecar.journal.index.store import BY_OPERATOR, CAUGHT_UP, IndexedSegment, open_writer, take_request
 from sidecar.journal.read import Followed, SegmentMark, Skipped, followers
 from sidecar.journal.read.logs import key_of, stored_paths
 
@@ -32,6 +32,10 @@ _DELETED_AT_ONCE: Final = 5_000
 _LATE_SECONDS: Final = 2 * 3600
 _STAMP: Final = "%Y%m%d-%H%M%S"
 _STAMP_LENGTH: Final = len("20261122-093000")
+
+
+class RebuildError(Exception):
+    """An operator wants a new index; the text says so."""
 
 
 class CutOffError(Exception):
@@ -75,12 +79,13 @@ class IndexFollower:
     def run(self) -> None:
         """Follow the journal until the work has to end.
 
-        Raise ReplacedError, CutOffError, DamagedError if it has to be made again, StoreError, JournalError and OSError.
+        Raise RebuildError and DamagedError if it has to be made again, ReplacedError, CutOffError, StoreError, JournalError and
+        OSError.
         """
         while True:
             require_same(self._path, self._file)
             if (why := take_request(self._path)) is not None:
-                raise DamagedError(why)
+                raise RebuildError(why) if why == BY_OPERATOR else DamagedError(why)
             self.read_new()
             if self._wait(0.0):
                 return

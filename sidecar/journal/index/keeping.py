@@ -10,8 +10,8 @@ from pathlib import Path
 from sidecar import log
 from sidecar.core.settings.settings import Settings
 from sidecar.journal import hold_lock
-from sidecar.journal.database import BESIDE, DamagedError, ReplacedError, database_faults
-from sidecar.journal.index.follower import CutOffError, IndexFollower
+from sidecar.journal.database import BESIDE, DamagedError, ReplacedError, database_faults, remove_log
+from sidecar.journal.index.follower import CutOffError, IndexFollower, RebuildError
 
 _LOG = log.get("index")
 
@@ -33,6 +33,10 @@ def follow(settings: Settings, wait: Callable[[float], bool]) -> None:
                 _LOG.warning("a segment of the journal was cut off: reading it again")
             except ReplacedError:
                 _LOG.warning("the index of the journal was replaced or removed: opening it again")
+            except RebuildError as error:
+                _LOG.info(f"{error}: a new index is made of the journal", index=path)
+                path.unlink(missing_ok=True)
+                remove_log(path)
             except DamagedError as error:
                 if damaged:
                     raise  # the new one, too: the disk is at fault

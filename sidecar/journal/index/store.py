@@ -237,6 +237,10 @@ def _open(path: Path, mode: str, *, wait: float, cache: int) -> IndexDatabase:
     return IndexDatabase(connection, path)
 
 
+BY_OPERATOR: Final = "`sidecar index rebuild` was called"
+"""Why an index has to be made again that is not damaged."""
+
+
 def ask_for_rebuild(path: Path, why: str) -> None:
     """Ask the process that keeps an index to make it again. Raise OSError."""
     _request(path).write_text(why)

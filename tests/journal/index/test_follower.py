@@ -12,12 +12,15 @@ import pytest
 import zstandard
 from msgspec.structs import replace
 
+from sidecar import log
 from sidecar.core.settings.settings import Settings
+from sidecar.journal.database import file_of
 from sidecar.journal.index import IndexUnavailableError, Search, open_index
 from sidecar.journal.index import follower as following
 from sidecar.journal.index.follower import CutOffError, IndexFollower
 from sidecar.journal.index.keeping import IndexBusyError, follow, locked
 from sidecar.journal.index.row import SECOND
+from sidecar.journal.index.store import BY_OPERATOR, ask_for_rebuild
 from tests.journal.index.records import BEGIN, NOW, indexed, read_journal, record, write_segment
 
 EVERYTHING = Search()
@@ -228,6 +231,25 @@ def test_a_database_of_another_version(tmp_path: Path) -> None:
         ids(made)
     follow(made, until(lambda: made.index_file.with_name("index.db.damaged").exists() and ids(made) == names(0, 3)))
     assert ids(made) == names(0, 3)
+
+
+def test_an_operator_wants_a_new_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is made again. Nothing is logged as an error, and nothing is set aside."""
+    made = indexed(tmp_path, age=10**9)
+    write_segment(made, 1, numbered(0, 3))
+    read_journal(made)
+    before = file_of(made.index_file)
+    ask_for_rebuild(made.index_file, BY_OPERATOR)
+    log.configure(level="info", format="json")
+    try:
+        with made.index_file.open("rb"):  # the new file has another inode
+            follow(made, until(lambda: file_of(made.index_file) not in {None, before} and ids(made) == names(0, 3)))
+    finally:
+        log.configure(level="warning")
+    assert ids(made) == names(0, 3)
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["level"], line["event"]) == ("info", f"{BY_OPERATOR}: a new index is made of the journal")
+    assert not made.index_file.with_name("index.db.damaged").exists()
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
