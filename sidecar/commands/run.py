@@ -19,7 +19,7 @@ from sidecar.core.sharing import Connect
 from sidecar.core.suppressed import EditableList
 from sidecar.daemon.process.admin import ListAccess
 from sidecar.daemon.process.loader import Loader, LoaderError
-from sidecar.daemon.process.reader import JournalReader
+from sidecar.daemon.process.side_task import SideTask
 from sidecar.daemon.process.signals import Terminal
 from sidecar.daemon.process.start import run
 from sidecar.fleet import READER as SHIPPER
@@ -36,7 +36,7 @@ _INDEX_GARBAGE: Final = 200_000
 _LOG = log.get("suppression")
 
 
-def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
+def _suppression(settings: Settings) -> tuple[SideTask, ListAccess]:
     """Return the process of the suppression list, and how others reach the list. They share a filter in memory."""
     shared = AddressFilter()
     if settings.suppression is not None and settings.suppression.checks:
@@ -48,13 +48,13 @@ def _suppression(settings: Settings) -> tuple[JournalReader, ListAccess]:
 
         follow(settings, wait, shared, _other_nodes(settings))
 
-    reader = JournalReader(
+    follower = SideTask(
         name=READER,
         what="the process of the suppression list",
         wanted=lambda settings: settings.suppression is not None,
-        read=follow_journal,
+        run=follow_journal,
     )
-    return reader, ListAccess(known=Lookup(shared), problem_of=problem_of, open=_open_list, fleet=_read_fleet)
+    return follower, ListAccess(known=Lookup(shared), problem_of=problem_of, open=_open_list, fleet=_read_fleet)
 
 
 def _other_nodes(settings: Settings) -> Connect | None:
@@ -106,17 +106,17 @@ def _index(settings: Settings, wait: Callable[[float], bool]) -> None:
     follow(settings, wait)
 
 
-_INDEX: Final = JournalReader(
+_INDEX: Final = SideTask(
     name="index",
     what="the process of the index",
     wanted=lambda settings: settings.admin is not None and settings.admin.console,
-    read=_index,
+    run=_index,
 )
-_WEBHOOKS: Final = JournalReader(
+_WEBHOOKS: Final = SideTask(
     name=WEBHOOK,
     what="the process of the webhooks",
     wanted=lambda settings: bool(settings.webhook),
-    read=_deliver,
+    run=_deliver,
 )
 
 
@@ -127,19 +127,19 @@ def _follow_policy(settings: Settings, wait: Callable[[float], bool]) -> None:
     follow_policy(settings, wait)
 
 
-_POLICY_AGENT: Final = JournalReader(
+_POLICY_AGENT: Final = SideTask(
     name="policy",
     what="the process of the fleet's policy",
     wanted=lambda settings: settings.fleet is not None and bool(settings.fleet.policy_keys),
-    read=_follow_policy,
+    run=_follow_policy,
 )
 
 
-_SHIPPER: Final = JournalReader(
+_SHIPPER: Final = SideTask(
     name=SHIPPER,
-    what="the process of the fleet",
+    what="the shipper",
     wanted=lambda settings: settings.fleet is not None,
-    read=_ship,
+    run=_ship,
 )
 
 
@@ -167,6 +167,6 @@ def command(config: Path | None) -> None:
         sys.exit(1)
     settings = loaded_or_exit(loaded)
     log.configure(level=settings.log.level, format=settings.log.format)
-    reader, suppression = _suppression(settings)
-    readers = reader, _SHIPPER, _WEBHOOKS, _POLICY_AGENT, _INDEX
-    sys.exit(run(settings, loaded.sources, loader, terminal, readers=readers, suppression=suppression))
+    follower, suppression = _suppression(settings)
+    side_tasks = follower, _SHIPPER, _WEBHOOKS, _POLICY_AGENT, _INDEX
+    sys.exit(run(settings, loaded.sources, loader, terminal, side_tasks=side_tasks, suppression=suppression))

@@ -290,7 +290,7 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (made, _, _) = three(tmp_path, Server(tmp_path, port=1))
     reader, _ = run._suppression(made)
     end = Event()
-    thread = Thread(target=reader.read, args=(made, lambda seconds: end.wait(seconds) if seconds else end.is_set()))
+    thread = Thread(target=reader.run, args=(made, lambda seconds: end.wait(seconds) if seconds else end.is_set()))
     thread.start()
     try:
         add(made, A)

@@ -23,8 +23,8 @@ from sidecar.daemon.process.admin import ListAccess, open_admin_socket
 from sidecar.daemon.process.loader import Loader
 from sidecar.daemon.process.plan import Plan, make_plan
 from sidecar.daemon.process.privileges import SetupError, become, check_readable, create_for, new_identity, warn_of_user
-from sidecar.daemon.process.reader import JournalReader
 from sidecar.daemon.process.reload import freeze_memory
+from sidecar.daemon.process.side_task import SideTask
 from sidecar.daemon.process.signals import Terminal, blocked
 from sidecar.daemon.process.status import LOCK_NAME, read_status
 from sidecar.daemon.process.supervisor import Supervisor
@@ -47,13 +47,13 @@ def run(  # noqa: PLR0913 - each is a part of it
     loader: Loader,
     terminal: Terminal,
     *,
-    readers: Sequence[JournalReader],
+    side_tasks: Sequence[SideTask],
     suppression: ListAccess,
 ) -> int:
     """Serve with these settings until stopped. Return the exit status.
 
     `loader` has loaded them from these files, and has yet to pass its warnings. `terminal` is the one of the start.
-    Each of the `readers` follows the journal in a process of its own.
+    Each of the `side_tasks` runs in a process of its own.
     """
     try:
         with ExitStack() as stack:
@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913 - each is a part of it
                     sources=sources,
                     loader=loader,
                     admin_socket=admin_socket,
-                    readers=readers,
+                    side_tasks=side_tasks,
                     suppression=suppression,
                     lock=lock,
                     terminal=terminal,

@@ -22,8 +22,8 @@ from sidecar.daemon.process.admin import AdminProcesses, AdminSocket, ListAccess
 from sidecar.daemon.process.loader import Loader, load_again
 from sidecar.daemon.process.plan import Plan
 from sidecar.daemon.process.publisher import StatusPublisher
-from sidecar.daemon.process.reader import JournalReader, ReaderProcesses
 from sidecar.daemon.process.reload import Load, Reload
+from sidecar.daemon.process.side_task import SideTask, SideTaskProcesses
 from sidecar.daemon.process.signals import SignalReader, Terminal
 from sidecar.daemon.process.systemd import Watchdog, notify, watchdog_seconds
 from sidecar.daemon.process.worker import work
@@ -39,7 +39,7 @@ class Supervisor:
     """`run` serves until it is stopped. `plan` was made from `sources`, which `loader` has read.
 
     `lock` is the open lock file of the state directory. With an `admin_socket`, policy and metrics are served there. Each of
-    the `readers` follows the journal in a process of its own. The last three arguments are for tests.
+    the `side_tasks` runs in a process of its own. The last three arguments are for tests.
     """
 
     def __init__(  # noqa: PLR0913 - each is a part of it
@@ -53,7 +53,7 @@ class Supervisor:
         terminal: Terminal,
         suppression: ListAccess,
         admin_socket: AdminSocket | None = None,
-        readers: Sequence[JournalReader] = (),
+        side_tasks: Sequence[SideTask] = (),
         clock: Callable[[], float] = time.monotonic,
         start: child.Start = child.start,
         load: Load = load_again,
@@ -90,9 +90,9 @@ class Supervisor:
             clock=clock,
         )
         self._admin = AdminProcesses(admin_socket, memory, suppression, close_inherited=self._close_in_admin, **parts)
-        self._readers = [
-            ReaderProcesses(one, selector=self._selector, close_inherited=self._close_in_reader, start=start, clock=clock)
-            for one in readers
+        self._side_tasks = [
+            SideTaskProcesses(one, selector=self._selector, close_inherited=self._close_in_side_task, start=start, clock=clock)
+            for one in side_tasks
         ]
         self._watchdog = Watchdog(within=watchdog_seconds(), listening=listener.name, selector=self._selector, clock=clock)
         self._stopping = False
@@ -128,7 +128,7 @@ class Supervisor:
             self._ask_for_life,
             self._show_status,
             self._update_admin,
-            self._update_readers,
+            self._update_side_tasks,
         ):
             self._guarded(step)
 
@@ -163,7 +163,7 @@ class Supervisor:
         """Return the seconds until something is due by the clock, None if nothing is."""
         plan = self._reload.plan
         due = [*self._workers.due(plan), *self._reload.due()]
-        due += [when for one in (self._admin, *self._readers) for when in one.due(plan)]
+        due += [when for one in (self._admin, *self._side_tasks) for when in one.due(plan)]
         if plan is not None:
             due += [self._watchdog.ask_at, self._publisher.space.look_at]
         return max(0.0, min(due) - self._clock()) if due else None
@@ -205,13 +205,13 @@ class Supervisor:
     def _update_admin(self) -> None:
         self._admin.update(self._reload.plan)
 
-    def _update_readers(self) -> None:
-        for one in self._readers:
+    def _update_side_tasks(self) -> None:
+        for one in self._side_tasks:
             one.update(self._reload.plan)
 
     def _others(self) -> list[Worker]:
         """Return the processes that are no workers."""
-        return [child for one in (self._admin, *self._readers) for child in one.children]
+        return [child for one in (self._admin, *self._side_tasks) for child in one.children]
 
     # --- the end
 
@@ -240,7 +240,7 @@ class Supervisor:
         self._close()
         self._listener.leave()
 
-    def _close_in_reader(self) -> None:
+    def _close_in_side_task(self) -> None:
         self._close_in_worker()
         self._listener.leave()
 
@@ -251,5 +251,5 @@ class Supervisor:
         self._lock.close()
         self._reload.close()
         self._workers.close_controls()
-        for one in self._readers:
+        for one in self._side_tasks:
             one.close()

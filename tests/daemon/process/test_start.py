@@ -183,7 +183,9 @@ class Started:
 
     def status(self) -> int:
         """Start, and return the exit status."""
-        return start.run(self.settings, (), cast("Loader", self), cast("Terminal", None), readers=(), suppression=ListAccess())
+        return start.run(
+            self.settings, (), cast("Loader", self), cast("Terminal", None), side_tasks=(), suppression=ListAccess()
+        )
 
 
 @pytest.fixture
