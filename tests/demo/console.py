@@ -1,6 +1,7 @@
 """`make demo-console`: play the demonstration, and keep its sidecar with its console running until Ctrl-C."""
 
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +45,17 @@ def demo(port: int, more: str = "") -> Iterator[Demo]:
             yield Demo(home=home, address=f"http://127.0.0.1:{port}")
 
 
+def is_taken(port: int) -> bool:
+    """Return True if a program listens on this port."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
 def main() -> int:
     """Keep it running until a signal ends it, and return the exit status."""
     if why_not := missing():
@@ -52,6 +64,9 @@ def main() -> int:
     # The children inherit a blocked signal, so it must not be blocked here: nothing could end them.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = _PORT if len(sys.argv) < 2 else int(sys.argv[1]) or free_port()
+    if is_taken(port):
+        print(f"Another program listens on 127.0.0.1:{port}, perhaps this demonstration: end that first.")  # noqa: T201
+        return 1
     with suppress(KeyboardInterrupt), demo(port) as running:
         print(f"The console: {running.address}/\nToken of the operator: {TOKENS['operator']}", flush=True)  # noqa: T201
         print(f"Token of the reader: {TOKENS['reader']}\nCtrl-C ends it.", flush=True)  # noqa: T201

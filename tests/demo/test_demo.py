@@ -45,13 +45,17 @@ def test_the_demonstration_succeeds(tmp_path: Path) -> None:
 
 @pytest.mark.mta
 def test_the_console_runs_until_a_signal() -> None:
-    """`python -m tests.demo.console` prints the address and the tokens, and stops all programs at the first signal."""
+    """`python -m tests.demo.console` prints the address and the tokens, and stops all programs at a signal. A second one says why not."""
     command = [sys.executable, "-m", "tests.demo.console", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as console:
         assert console.stdout is not None
         lines = {line.strip() for line in takewhile(lambda line: "Ctrl-C" not in line, console.stdout)}
         (address,) = (line.removeprefix("The console: ") for line in lines if "The console: " in line)
         assert "Log in" in httpx.get(address, follow_redirects=True).text
+        port = address.rstrip("/").rpartition(":")[2]
+        second = subprocess.run([*command[:-1], port], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        text = f"Another program listens on 127.0.0.1:{port}, perhaps this demonstration: end that first.\n"
+        assert (second.returncode, second.stdout, second.stderr) == (1, text, "")
         console.send_signal(signal.SIGTERM)
         assert console.wait(timeout=60) == 0
     assert f"Token of the reader: {TOKENS['reader']}" in lines
