@@ -15,6 +15,7 @@ from sidecar.daemon.http.console.nodes import NodesPage
 from sidecar.daemon.http.console.overview import OverviewPage
 from sidecar.daemon.http.console.policy import PolicyPages
 from sidecar.daemon.http.console.records import IndexThread
+from sidecar.daemon.http.console.rendering import compile_templates
 from sidecar.daemon.http.console.search import SearchPages
 from sidecar.daemon.http.console.site import Console
 from sidecar.daemon.http.console.suppression import SuppressionPages
@@ -24,7 +25,8 @@ __all__ = ["Console", "IndexThread", "Parts", "console"]
 
 
 def console(parts: Parts, access: Access, bodies: Bodies, memory: mmap.mmap, *, is_unix: bool) -> Console:
-    """Return the console of a plan. `memory` has its sessions."""
+    """Return the console of a plan, ready for its first request. `memory` has its sessions."""
+    compile_templates()
     frame = Frame(parts.plan, parts.version)
     views: dict[str, View] = {}
     forms: dict[str, FormView] = {}

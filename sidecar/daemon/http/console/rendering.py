@@ -44,6 +44,12 @@ _TITLE: Final = 1024
 _TEXT: Final = 20_000
 
 
+def compile_templates() -> None:
+    """Compile all templates, so that no request waits for it. Later changes of their files have no effect."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 def page(template: str, status: int = 200, **values: object) -> Response:
     """Return a page."""
     return HTMLResponse(_environment().get_template(template).render(values), status)
@@ -80,6 +86,7 @@ def _environment() -> Environment:
         finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     made.filters |= {
         "cut": cut,

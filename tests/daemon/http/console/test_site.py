@@ -3,10 +3,11 @@
 import re
 
 import pytest
+from jinja2 import Environment
 from starlette.requests import Request
 
 from sidecar.daemon.http import access
-from sidecar.daemon.http.console import Console
+from sidecar.daemon.http.console import Console, rendering
 from tests.daemon.http.asking import app, ask
 from tests.daemon.http.console.visiting import HOST, Visitor, console_app, text_of
 from tests.daemon.http.test_access import READER, tokens
@@ -23,6 +24,16 @@ def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_setting_there_is_no_console() -> None:
     for path in ("/console/", "/console/login", "/console/static/style.css"):
         assert ask(app(), path).status == 404
+
+
+def test_no_request_compiles_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendering._environment.cache_clear()
+    visitor = Visitor()
+    compiled: list[str] = []
+    monkeypatch.setattr(Environment, "compile", lambda _, source, *__: compiled.append(source))
+    visitor.log_in()
+    assert visitor.get(POLICY).status == 200
+    assert compiled == []
 
 
 def test_a_page_asks_for_a_token_and_then_opens() -> None:
