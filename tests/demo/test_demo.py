@@ -45,7 +45,7 @@ def test_the_demonstration_succeeds(tmp_path: Path) -> None:
 
 @pytest.mark.mta
 def test_the_console_runs_until_a_signal() -> None:
-    """`python -m tests.demo.console` prints the address and the tokens, and stops all programs at a signal. A second one says why not."""
+    """`python -m tests.demo.console` prints the address and the tokens, and stops all at a signal. A second says why not."""
     command = [sys.executable, "-m", "tests.demo.console", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as console:
         assert console.stdout is not None

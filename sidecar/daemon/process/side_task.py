@@ -25,8 +25,8 @@ from sidecar.journal.read import Checkpoints
 RELOAD_GRACE = 10.0
 STOP_GRACE = 3.0
 READY_WITHIN = 30.0
-# Workers, which MTAs wait for, get the CPU first: a side task that has something to do does not interrupt them (SCHED_BATCH). On
-# a busy machine it still gets a tenth of a worker's share.
+# Workers, which MTAs wait for, get the CPU first: a side task does not interrupt them when it has work (SCHED_BATCH). On a busy
+# machine it still gets a tenth of a worker's share.
 _NICENESS = 10
 
 _LOG = log.get("supervisor")
