@@ -352,16 +352,20 @@ def replan(old: Plan, settings: Settings, sources: Sequence[Source]) -> Plan:
     plan = make_plan(replace(settings, journal=journal, milter=milter, admin=admin, **kept), sources)
     for name in needs_restart:
         _LOG.warning(f"{name} has changed: that takes effect at the next start, not at a reload")
-    freeze_memory()
+    refreeze_memory()
     return replace(plan, needs_restart=tuple(needs_restart))
 
 
 def freeze_memory() -> None:
     """Keep the garbage collector of the workers off the policy, so that they still share its memory after the fork."""
-    # Objects that were frozen for an earlier plan can be garbage by now.
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
+
+
+def refreeze_memory() -> None:
+    """Do the same for a new plan: what was frozen for the earlier one can be garbage by now."""
+    gc.unfreeze()
+    freeze_memory()
 
 
 def log_finding(finding: Finding) -> None:

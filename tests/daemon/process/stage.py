@@ -160,7 +160,7 @@ class Stage:
             for level in ("info", "warning", "error"):
                 monkeypatch.setattr(module._LOG, level, self._log)
         # Otherwise the garbage collector looks at all modules and tests after each reload: 0.4 seconds.
-        monkeypatch.setattr(reload, "freeze_memory", lambda: None)
+        monkeypatch.setattr(reload, "refreeze_memory", lambda: None)
         monkeypatch.setattr(supervisor, "FAULT_PAUSE", 0.0)
         monkeypatch.setattr("os.kill", self._kill)
         self.supervisor = Supervisor(
